@@ -1,0 +1,25 @@
+"""The one exception for what a user can get wrong."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something that the user asked for cannot be done; the message is one line that says what to do.
+
+    The command line prints the message alone and exits with status 2.
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known words there are, nearest first: the tail of an error message about an unknown one.
+
+    >>> nearest("tmase", ["gym", "tmaze"])
+    "did you mean 'tmaze'? (known: gym, tmaze)"
+    >>> nearest("zzz", ["gym", "tmaze"])
+    'known: gym, tmaze'
+    """
+    known = sorted(known)
+    listed = f"known: {', '.join(known)}"
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}? ({listed})" if close else listed

@@ -1,0 +1,1 @@
+"""Operations on plain tensors: no modules and no parameters."""

@@ -1,0 +1,112 @@
+"""The contract that every memory obeys: a piece of a stream and a state in, outputs and the next state out."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recurra.errors import UserError
+from recurra.memory import state as states
+
+
+class Memory(nn.Module, ABC):
+    """A function from a piece of a stream and a state to outputs and the next state.
+
+    ``y, state = memory(x, state, first=first, present=present)``
+
+    A subclass sets ``self.dim`` and implements `forward` and `initial_state`; `step` follows from them and is
+    overridden where a step can be cheaper. `recurra.memory.laws.check` tests that a subclass keeps the contract.
+
+    Attributes:
+        dim: width of inputs and outputs.
+        grain: streams may be cut at multiples of this many tokens: 1 for every memory whose outputs do not look
+            ahead inside a segment.
+        bounded: whether the state's bytes stay the same however long the stream.
+        team: whether inputs carry an axis of agents, ``(batch, agents, time, dim)``, that share the memory.
+        input_limit: the largest input, in absolute value, that the rule stays finite for; None where it always does.
+        backends: backends that the instance's attribute ``backend`` may name; empty where there is no choice.
+    """
+
+    dim: int
+    grain: int = 1
+    bounded: bool = True
+    team: bool = False
+    input_limit: float | None = None
+    backends: tuple[str, ...] = ()
+
+    @abstractmethod
+    def forward(
+        self, x: Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Read the next piece of each stream.
+
+        Args:
+            x: ``(batch, time, dim)``, of any length, 0 and 1 included.
+            state: what an earlier call returned; None means the beginning.
+            first: ``(batch, time)`` bool, True on the first token of a new episode or document: the state is fresh
+                before that token, whether the token is present or not.
+            present: ``(batch, time)`` bool, False for padding: an absent token neither reads nor writes, its output
+                is 0 and positions do not move. What an absent token holds, NaN included, does not matter.
+
+        Returns:
+            Outputs ``(batch, time, dim)`` and the state after the last token.
+
+        Raises:
+            UserError: if a shape does not fit.
+        """
+
+    @abstractmethod
+    def initial_state(
+        self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Any:
+        """Give the state at the beginning of ``batch`` streams: a NamedTuple of tensors, batch first.
+
+        Device and dtype are the parameters' own by default; a state is never held in less than float32.
+        """
+
+    def step(self, x: Tensor, state: Any = None, *, first: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Read one token of each stream: x ``(batch, dim)``, first ``(batch,)``; outputs ``(batch, dim)``."""
+        y, state = self(x.unsqueeze(-2), state, first=None if first is None else first.unsqueeze(-1))
+        return y.squeeze(-2), state
+
+    def begin(self, x: Tensor, state: Any, first: Tensor | None, present: Tensor | None) -> tuple[Tensor, Any]:
+        """Check a piece; give it with absent tokens set to 0, and the state that it continues from.
+
+        Every `forward` starts with this call.
+        """
+        axes = ("batch", "agents", "time") if self.team else ("batch", "time")
+        if x.dim() != len(axes) + 1 or x.shape[-1] != self.dim:
+            raise UserError(
+                f"{type(self).__name__} takes x of shape ({', '.join(axes)}, {self.dim}), got {tuple(x.shape)}"
+            )
+        tokens = tuple(x.shape[:-1])
+        if first is not None:
+            _check_flags("first", first, (tokens[0], tokens[-1]))
+        if present is not None:
+            _check_flags("present", present, tokens)
+            x = x.masked_fill(~present.unsqueeze(-1), 0.0)
+        if state is None:
+            options: dict[str, Any] = {"agents": tokens[1]} if self.team else {}
+            state = self.initial_state(tokens[0], device=x.device, **options)
+        else:
+            rows = next((tensor.shape[0] for _, tensor in states.fields(state)), tokens[0])
+            if rows != tokens[0]:
+                raise UserError(f"the state is of {rows} streams, x of {tokens[0]}")
+        return x, state
+
+    def placement(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> dict[str, Any]:
+        """Give ``device`` and ``dtype`` for a state's tensors: the parameters' own by default, at least float32."""
+        parameter = next(self.parameters(), None)
+        if device is None and parameter is not None:
+            device = parameter.device
+        if dtype is None:
+            dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
+        return {"device": device, "dtype": torch.promote_types(dtype, torch.float32)}
+
+
+def _check_flags(name: str, flags: Tensor, shape: tuple[int, ...]) -> None:
+    if flags.dtype != torch.bool or tuple(flags.shape) != shape:
+        raise UserError(f"{name} must be bool of shape {shape}, got {flags.dtype} of shape {tuple(flags.shape)}")

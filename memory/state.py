@@ -1,0 +1,140 @@
+"""Operations on states: a state is a NamedTuple of tensors, states, or tuples of states, batch first.
+
+>>> from recurra.memory import build
+>>> memory = build("gru", 8)
+>>> two = memory.initial_state(2)
+>>> [name for name, _ in fields(two)]
+['hidden']
+>>> nbytes(two)
+64
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recurra.errors import UserError
+
+State = TypeVar("State", bound=tuple)
+
+_FORMAT = {"format": "recurra-state", "version": "1"}
+
+
+def fields(state: Any) -> Iterator[tuple[str, Tensor]]:
+    """List a state's tensors with their dotted names, such as ``layers.0.matrix``."""
+    names = getattr(state, "_fields", None) or [str(index) for index in range(len(state))]
+    for name, value in zip(names, state, strict=True):
+        if isinstance(value, Tensor):
+            yield name, value
+        else:
+            for inner, tensor in fields(value):
+                yield f"{name}.{inner}", tensor
+
+
+def transform(function: Callable[..., Tensor], state: State, *others: State) -> State:
+    """Apply a function to each tensor of a state (and the matching ones of others): a state of the results."""
+    values = [
+        function(*values) if isinstance(values[0], Tensor) else transform(function, *values)
+        for values in zip(state, *others, strict=True)
+    ]
+    return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)
+
+
+def detach(state: State) -> State:
+    """Cut the gradient: the same values, and no path back to what wrote them."""
+    return transform(Tensor.detach, state)
+
+
+def move(state: State, device: torch.device | str) -> State:
+    """Put a state on a device."""
+    return transform(lambda tensor: tensor.to(device), state)
+
+
+def select(state: State, rows: Tensor | slice) -> State:
+    """Take some streams of a state: by a slice, an index tensor or a ``(batch,)`` bool mask."""
+    return transform(lambda tensor: tensor[rows], state)
+
+
+def reset(state: State, mask: Tensor, fresh: State) -> State:
+    """Give the streams where ``mask (batch,)`` is True the fresh state (of as many streams, or of 1)."""
+
+    def choose(old: Tensor, new: Tensor) -> Tensor:
+        return torch.where(mask.reshape(-1, *[1] * (old.dim() - 1)), new, old)
+
+    return transform(choose, state, fresh)
+
+
+def nbytes(state: Any) -> int:
+    """Count the bytes that a state holds."""
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in fields(state))
+
+
+def save(state: Any, path: str | os.PathLike[str]) -> None:
+    """Write a state to a safetensors file, which is there whole or not at all.
+
+    Raises:
+        OSError: if the file cannot be written; one that was there is left as it was.
+    """
+    path = Path(path)
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in fields(state)}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        whole = Path(scratch, "state")
+        try:
+            save_file(tensors, whole, metadata=_FORMAT)
+        except SafetensorError as error:
+            raise OSError(f"{path}: the state could not be written ({error})") from error
+        os.replace(whole, path)
+
+
+def load(path: str | os.PathLike[str], like: State) -> State:
+    """Read a state that `save` wrote, of any number of streams; no code is executed.
+
+    Args:
+        path: the file.
+        like: a state of the same memory, such as ``memory.initial_state(1)``, that says what is expected and on
+            which device. A dimension that is 0 there (of a state that grows) may have any size in the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        UserError: if the file is damaged, or is no state, or is the state of another memory.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such state file")
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("format") != _FORMAT["format"]:
+                raise UserError(f"{path} is no state file: states are written by recurra.memory.state.save")
+            if file.metadata()["version"] != _FORMAT["version"]:
+                raise UserError(
+                    f"{path} is of state format {file.metadata()['version']}, this version reads {_FORMAT['version']}"
+                )
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+    expected = dict(fields(like))
+    if found.keys() != expected.keys():
+        raise UserError(
+            f"{path} is the state of another memory: it holds {sorted(found)}, this memory keeps {sorted(expected)}"
+        )
+    for name, tensor in expected.items():
+        given = found[name]
+        fits = given.dim() == tensor.dim() and all(
+            size == wanted or wanted == 0 for size, wanted in zip(given.shape[1:], tensor.shape[1:], strict=True)
+        )
+        if not fits or given.dtype != tensor.dtype:
+            raise UserError(
+                f"{path} is the state of another memory: {name} is {given.dtype} {tuple(given.shape[1:])} a stream, "
+                f"this memory keeps {tensor.dtype} {tuple(tensor.shape[1:])}"
+            )
+    if len({tensor.shape[0] for tensor in found.values()}) > 1:
+        raise UserError(f"{path} is damaged: its fields are of different numbers of streams")
+    remaining = iter(found[name] for name in expected)
+    return transform(lambda tensor: next(remaining).to(tensor.device), like)
