@@ -1,1 +1,7 @@
-"""envs."""
+"""What streams: environments that need memory, and the one form in which agents meet any vector environment."""
+
+from recurra.envs.making import make_streams
+from recurra.envs.tmaze import Forecast, TMaze, TMazeVector
+from recurra.envs.vector import Streams, Transition
+
+__all__ = ["Forecast", "Streams", "TMaze", "TMazeVector", "Transition", "make_streams"]

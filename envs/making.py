@@ -1,0 +1,68 @@
+"""Streams from an environment's id."""
+
+import difflib
+import importlib
+import inspect
+import re
+from functools import partial
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
+from gymnasium.vector import SyncVectorEnv
+from recurra.envs.vector import SAME_STEP, Streams
+from recurra.errors import UserError, nearest
+
+_HOMES = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid", "popgym-": "popgym", "ALE/": "ale_py"}
+"""Packages that register their ids when imported, by how the ids begin."""
+
+
+def make_streams(id: str, count: int, **options: Any) -> Streams:
+    """Make streams of an environment: batched where it is one of ours that has such a form, else one by one.
+
+    >>> make_streams("recurra/TMaze-v0", 4, corridor=(1, 9)).num
+    4
+
+    Args:
+        id: a registered Gymnasium id, or ``module:id`` where a module has to be imported first.
+        count: how many streams.
+        options: what ``gymnasium.make`` passes to the environment.
+
+    Raises:
+        UserError: if there is no such environment, a package that it needs is missing, it does not take an option, or
+            the count is less than 1.
+    """
+    if count < 1:
+        raise UserError(f"the number of streams must be at least 1, got {count}")
+    try:
+        spec = _find(id)
+        batched = spec.vector_entry_point if spec.namespace == "recurra" else None
+        creator: Any = batched or spec.entry_point
+        creator = load_env_creator(creator) if isinstance(creator, str) else creator
+        if batched:
+            return Streams(creator(num_envs=count, **options))
+        make = partial(gymnasium.make, spec.id, **{"disable_env_checker": True, **options})
+        return Streams(SyncVectorEnv([make] * count, **SAME_STEP))
+    except ModuleNotFoundError as error:
+        raise UserError(f"{id} needs the package {error.name!r}, which is not installed") from error
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UserError(f"{id}: {error}") from error
+    except TypeError as error:
+        refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not refused or refused[1] not in options:
+            raise
+        taken = set(inspect.signature(creator).parameters) - {"num_envs", "args", "kwargs"}
+        raise UserError(f"{id} takes no option {refused[1]!r}: {nearest(refused[1], taken)}") from error
+
+
+def _find(id: str) -> EnvSpec:
+    module, _, name = id.rpartition(":")
+    if not module and name not in registry:
+        module = next((home for start, home in _HOMES.items() if name.startswith(start)), "")
+    if module:
+        importlib.import_module(module)
+    if name in registry:
+        return registry[name]
+    close = difflib.get_close_matches(name, registry, n=3, cutoff=0.5)
+    told = f"nearest: {', '.join(close)}" if close else "gymnasium.pprint_registry() lists those that there are"
+    raise UserError(f"there is no environment {name!r}; {told}")
