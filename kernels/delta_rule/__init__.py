@@ -1,1 +1,5 @@
-"""To come."""
+"""The delta rule, with or without decay, and linear attention."""
+
+from recurra.kernels.delta_rule.operation import BACKENDS, delta_rule
+
+__all__ = ["BACKENDS", "delta_rule"]

@@ -1,0 +1,148 @@
+"""The delta rule: checks, what is common to all backends, and the choice of one."""
+
+import torch
+from torch import Tensor
+
+from recurra.errors import UserError, nearest
+from recurra.kernels.delta_rule.chunked import chunked
+from recurra.kernels.delta_rule.reference import reference
+
+BACKENDS = ("reference", "chunked")
+
+
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    log_decay: Tensor | None = None,
+    beta: Tensor | None = None,
+    scale: float = 1.0,
+    initial_state: Tensor | None = None,
+    first: Tensor | None = None,
+    present: Tensor | None = None,
+    chunk: int = 64,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Write values under keys into a matrix that decays, and read it with queries, one token after another.
+
+    The memory S maps keys to values, Sᵀ k ≈ v. Each token first lets it decay, then writes, then reads:
+
+        S ← diag(exp(log_decay_t)) S
+        S ← S + β_t k_t (v_t - Sᵀ k_t)ᵀ      with beta: the delta rule
+        S ← S + k_t v_tᵀ                     without: linear attention
+        o_t = scale · Sᵀ q_t
+
+    With beta alone this is DeltaNet (arXiv 2406.06484), with a decay of each head Gated DeltaNet
+    (arXiv 2412.06464), with a decay of each channel Kimi Delta Attention (arXiv 2510.26692); without
+    beta linear attention, RetNet's and Mamba-2's (a decay of each head) and Gated Linear Attention's (of each
+    channel) recurrences. The delta rule keeps S bounded where β_t ‖k_t‖² ≤ 2: normalise the keys.
+
+    Args:
+        q: queries ``(batch, time, heads, key_dim)``.
+        k: keys ``(batch, time, heads, key_dim)``.
+        v: values ``(batch, time, heads, value_dim)``.
+        log_decay: natural logarithm of what a token keeps of the memory, finite and at most 0 (not checked):
+            ``(batch, time, heads)``, or for each key channel ``(batch, time, heads, key_dim)``. None keeps all.
+        beta: step of the delta rule ``(batch, time, heads)``; None adds to the memory without correcting it.
+        scale: factor of the outputs, commonly ``key_dim ** -0.5``.
+        initial_state: ``(batch, heads, key_dim, value_dim)``; None is zeros.
+        first: ``(batch, time)`` bool: S is 0 before these tokens, whether they are present or not.
+        present: ``(batch, time)`` bool: tokens where it is False neither decay, write nor read, and their output
+            is 0; what they hold, NaN included, does not matter.
+        chunk: tokens that the chunked backend reads at once, at most: changes the speed, not the answer.
+        backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel within a chunk; None takes the
+            first for a single token, else the second. Both are differentiable in every floating-point argument.
+
+    Returns:
+        Outputs ``(batch, time, heads, value_dim)`` in v's dtype, and the state after the last token. States are held
+        and products computed in the widest dtype of the arguments and at least in float32, under autocast too.
+
+    Raises:
+        UserError: if a shape, a dtype, the chunk or the backend does not fit.
+
+    >>> import torch
+    >>> key = torch.tensor([1.0, 0.0]).expand(1, 2, 1, 2)
+    >>> value = torch.tensor([[5.0], [7.0]]).reshape(1, 2, 1, 1)
+    >>> output, state = delta_rule(key, key, value, beta=torch.ones(1, 2, 1))
+    >>> output.flatten()  # the second value takes the place of the first
+    tensor([5., 7.])
+    >>> output, state = delta_rule(key, key, value)
+    >>> output.flatten()  # without beta they add up
+    tensor([ 5., 12.])
+    >>> state.shape
+    torch.Size([1, 1, 2, 1])
+    """
+    _check(q, k, v, log_decay, beta, initial_state, first, present)
+    if chunk < 1:
+        raise UserError(f"chunk must be at least 1, got {chunk}")
+    if backend is None:
+        backend = "reference" if q.shape[1] == 1 else "chunked"
+    if backend not in BACKENDS:
+        raise UserError(f"delta_rule has no backend {backend!r}: {nearest(backend, BACKENDS)}")
+
+    dtype = torch.float32
+    for tensor in (q, k, v, log_decay, beta, initial_state):
+        if tensor is not None:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    if initial_state is None:
+        state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3], dtype=dtype)
+    else:
+        state = initial_state.to(dtype)
+    if q.shape[1] == 0:
+        return torch.empty_like(v), state
+
+    def prepare(x: Tensor) -> Tensor:
+        """A token of zeros neither decays, writes nor reads: the backends need not know which are absent."""
+        x = x.to(dtype)
+        return x if present is None else x.masked_fill(~present.reshape(*present.shape, *[1] * (x.dim() - 2)), 0.0)
+
+    with torch.autocast(v.device.type, enabled=False):
+        tokens = (
+            prepare(q) * scale,
+            prepare(k),
+            prepare(v),
+            None if log_decay is None else prepare(log_decay),
+            None if beta is None else prepare(beta),
+        )
+        if backend == "reference":
+            output, state = reference(*tokens, state, first)
+        else:
+            output, state = chunked(*tokens, state, first, chunk)
+    return output.to(v.dtype), state
+
+
+def _check(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None,
+    beta: Tensor | None,
+    initial_state: Tensor | None,
+    first: Tensor | None,
+    present: Tensor | None,
+) -> None:
+    if q.dim() != 4:
+        raise UserError(f"q must be (batch, time, heads, key_dim), got {tuple(q.shape)}")
+    if v.dim() != 4 or v.shape[:3] != q.shape[:3]:
+        raise UserError(f"v must be of shape ({', '.join(map(str, q.shape[:3]))}, value_dim), got {tuple(v.shape)}")
+    batch, time, heads, key_dim = q.shape
+    tokens = (batch, time, heads)
+    expected: dict[str, tuple[Tensor | None, list[tuple[int, ...]]]] = {
+        "k": (k, [(*tokens, key_dim)]),
+        "log_decay": (log_decay, [tokens, (*tokens, key_dim)]),
+        "beta": (beta, [tokens]),
+        "initial_state": (initial_state, [(batch, heads, key_dim, v.shape[3])]),
+        "first": (first, [(batch, time)]),
+        "present": (present, [(batch, time)]),
+    }
+    for name, (tensor, shapes) in expected.items():
+        if tensor is not None and tuple(tensor.shape) not in shapes:
+            wanted = " or ".join(str(shape) for shape in shapes)
+            raise UserError(f"{name} must be of shape {wanted}, got {tuple(tensor.shape)}")
+    for name, flags in (("first", first), ("present", present)):
+        if flags is not None and flags.dtype != torch.bool:
+            raise UserError(f"{name} must be bool, got {flags.dtype}")
+    for name, tensor in dict(q=q, k=k, v=v, log_decay=log_decay, beta=beta, initial_state=initial_state).items():
+        if tensor is not None and not tensor.is_floating_point():
+            raise UserError(f"{name} must be floating point, got {tensor.dtype}")
