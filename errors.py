@@ -20,6 +20,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     'known: gym, tmaze'
     """
     known = sorted(known)
-    listed = f"known: {', '.join(known)}"
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close and len(known) > 12:
+        return f"did you mean {close[0]!r}?"
+    listed = f"known: {', '.join(known)}"
     return f"did you mean {close[0]!r}? ({listed})" if close else listed

@@ -1,1 +1,6 @@
-"""agents."""
+"""What is deployed: agents that act step by step, carrying their own state, with no recipe needed."""
+
+from recurra.agents.actor_critic import ActorCritic, Output
+from recurra.agents.saving import load, save
+
+__all__ = ["ActorCritic", "Output", "load", "save"]

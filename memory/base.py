@@ -85,7 +85,7 @@ class Memory(nn.Module, ABC):
             _check_flags("first", first, (tokens[0], tokens[-1]))
         if present is not None:
             _check_flags("present", present, tokens)
-            x = x.masked_fill(~present.unsqueeze(-1), 0.0)
+            x = hide(x, present)
         if state is None:
             options: dict[str, Any] = {"agents": tokens[1]} if self.team else {}
             state = self.initial_state(tokens[0], device=x.device, **options)
@@ -95,9 +95,7 @@ class Memory(nn.Module, ABC):
                 raise UserError(f"the state is of {rows} streams, x of {tokens[0]}")
         return x, state
 
-    def placement(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> dict[str, Any]:
+    def placement(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> dict[str, Any]:
         """Give ``device`` and ``dtype`` for a state's tensors: the parameters' own by default, at least float32."""
         parameter = next(self.parameters(), None)
         if device is None and parameter is not None:
@@ -105,6 +103,11 @@ class Memory(nn.Module, ABC):
         if dtype is None:
             dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
         return {"device": device, "dtype": torch.promote_types(dtype, torch.float32)}
+
+
+def hide(y: Tensor, present: Tensor | None) -> Tensor:
+    """Set the outputs of absent tokens to 0."""
+    return y if present is None else y.masked_fill(~present.unsqueeze(-1), 0.0)
 
 
 def _check_flags(name: str, flags: Tensor, shape: tuple[int, ...]) -> None:

@@ -1,0 +1,63 @@
+"""Agents on disk: a folder with ``config.json`` and ``model.safetensors``, read without executing anything in it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from recurra.agents.actor_critic import ActorCritic
+from recurra.errors import UserError, nearest
+
+_KINDS = {"ActorCritic": ActorCritic}
+
+
+def save(agent: ActorCritic, folder: str | os.PathLike[str]) -> None:
+    """Write an agent to a folder, made where it is missing; each file is there whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in agent.state_dict().items()}
+    save_file(weights, folder / ".model.safetensors.new")
+    config = {"kind": type(agent).__name__, **agent.config}
+    (folder / ".config.json.new").write_text(json.dumps(config, indent=2) + "\n")
+    os.replace(folder / ".model.safetensors.new", folder / "model.safetensors")
+    os.replace(folder / ".config.json.new", folder / "config.json")
+
+
+def load(path: str | os.PathLike[str]) -> ActorCritic:
+    """Load an agent from the folder that `save` wrote, or from the run folder that trained it.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        UserError: if the folder holds no agent, or a damaged one.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such agent or run folder")
+    folder = path / "agent" if (path / "agent").is_dir() else path
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{path} holds no agent: expected config.json and model.safetensors in it or in its agent/")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        weights = load_file(folder / "model.safetensors")
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise UserError(f"the agent in {folder} is damaged: {error}") from error
+    return restore(config, weights, source=str(folder))
+
+
+def restore(config: dict[str, Any], weights: dict[str, torch.Tensor], *, source: str) -> ActorCritic:
+    """Build an agent from its config and weights; ``source`` names where they came from in errors."""
+    try:
+        arguments = dict(config)
+        kind = arguments.pop("kind")
+        if kind not in _KINDS:
+            raise UserError(f"{source} holds an agent of unknown kind {kind!r}; {nearest(kind, _KINDS)}")
+        agent = _KINDS[kind].from_config(arguments)
+        agent.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"the agent in {source} does not fit its config: {reason}") from error
+    return agent.eval()

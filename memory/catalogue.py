@@ -1,0 +1,95 @@
+"""The memories by name: what `recurra memories` lists and `--memory NAME` builds."""
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from recurra.errors import UserError, nearest
+from recurra.memory.base import Memory
+from recurra.memory.miras.delta_net import DeltaNet
+from recurra.memory.none import NoMemory
+from recurra.memory.recurrent import GRU, LSTM
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """What is known of a listed memory before it is built: see `Memory` for grain, bounded and backends."""
+
+    name: str
+    family: str
+    paper: str
+    grain: int
+    bounded: bool
+    backends: tuple[str, ...]
+
+
+class _Entry(NamedTuple):
+    module: type[Memory]
+    family: str
+    paper: str
+
+
+_TABLE = {
+    "none": _Entry(NoMemory, "none", ""),
+    "gru": _Entry(GRU, "recurrent", "Cho et al. 2014, arXiv 1406.1078"),
+    "lstm": _Entry(LSTM, "recurrent", "Hochreiter and Schmidhuber 1997"),
+    "delta_net": _Entry(DeltaNet, "miras", "Yang et al. 2024, arXiv 2406.06484"),
+}
+
+
+def names() -> list[str]:
+    """List the memories that `build` knows by name.
+
+    >>> "delta_net" in names()
+    True
+    """
+    return list(_TABLE)
+
+
+def describe(name: str) -> MemoryInfo:
+    """Say what a listed memory is.
+
+    >>> describe("gru").family
+    'recurrent'
+
+    Raises:
+        UserError: if no memory has that name.
+    """
+    entry = _entry(name)
+    module = entry.module
+    return MemoryInfo(name, entry.family, entry.paper, module.grain, module.bounded, module.backends)
+
+
+def build(name: str, dim: int, **options: Any) -> Memory:
+    """Build a memory by its name, or a user's own by its dotted path ``package.module:Class``.
+
+    >>> build("delta_net", 64, heads=4).dim
+    64
+
+    Raises:
+        UserError: if there is no such memory, or it does not take an option, or an option's value.
+    """
+    module = _import(name) if ":" in name else _entry(name).module
+    taken = inspect.signature(module).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        for option in options.keys() - taken.keys():
+            raise UserError(f"memory {name} has no option {option!r}; {nearest(option, taken.keys() - {'dim'})}")
+    return module(dim, **options)
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _TABLE:
+        raise UserError(f"no memory is named {name!r}; {nearest(name, _TABLE)}; your own is named package.module:Class")
+    return _TABLE[name]
+
+
+def _import(path: str) -> type[Memory]:
+    module, _, attribute = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"memory {path} could not be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Memory)):
+        raise UserError(f"{path} is no subclass of recurra.memory.Memory")
+    return found

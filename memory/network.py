@@ -1,0 +1,79 @@
+"""A network of memories: blocks in a stack, itself a memory."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from recurra.errors import UserError
+from recurra.memory.base import Memory, hide
+from recurra.memory.blocks import Block
+from recurra.memory.catalogue import build
+
+
+class NetworkState(NamedTuple):
+    """What a network keeps: the state of each layer."""
+
+    layers: tuple[Any, ...]
+
+
+class Network(Memory):
+    """Memories in a stack, a norm after the last.
+
+    >>> from recurra.memory.network import stack
+    >>> y, state = stack("delta_net", 16, layers=2, heads=2)(torch.ones(2, 5, 16))
+    >>> y.shape, len(state.layers)
+    (torch.Size([2, 5, 16]), 2)
+    """
+
+    def __init__(self, layers: Iterable[Memory]) -> None:
+        super().__init__()
+        self.layers: Any = nn.ModuleList(layers)
+        if len({layer.dim for layer in self.layers}) != 1:
+            raise UserError("a network needs at least one layer, all of one dim")
+        if len({layer.team for layer in self.layers}) != 1:
+            raise UserError("a network's layers are all of a team, or none is")
+        self.dim, self.team = self.layers[0].dim, self.layers[0].team
+        self.grain = max(layer.grain for layer in self.layers)
+        if any(self.grain % layer.grain for layer in self.layers):
+            raise UserError(f"the grains of a network's layers must divide the largest, {self.grain}")
+        self.bounded = all(layer.bounded for layer in self.layers)
+        self.norm = nn.RMSNorm(self.dim, eps=1e-6)
+
+    def initial_state(self, batch: int, **options: Any) -> NetworkState:
+        """Give the layers' initial states: see `Memory.initial_state`."""
+        return NetworkState(tuple(layer.initial_state(batch, **options) for layer in self.layers))
+
+    def forward(
+        self,
+        x: Tensor,
+        state: NetworkState | None = None,
+        *,
+        first: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> tuple[Tensor, NetworkState]:
+        """Read a piece: see `Memory.forward`."""
+        x, state = self.begin(x, state, first, present)
+        after = []
+        for layer, before in zip(self.layers, state.layers, strict=True):
+            x, layer_state = layer(x, before, first=first, present=present)
+            after.append(layer_state)
+        return hide(self.norm(x), present), NetworkState(tuple(after))
+
+    def step(
+        self, x: Tensor, state: NetworkState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, NetworkState]:
+        """Read one token of each stream: see `Memory.step`."""
+        before = [None] * len(self.layers) if state is None else state.layers
+        after = []
+        for layer, layer_before in zip(self.layers, before, strict=True):
+            x, layer_state = layer.step(x, layer_before, first=first)
+            after.append(layer_state)
+        return self.norm(x), NetworkState(tuple(after))
+
+
+def stack(name: str, dim: int, *, layers: int = 1, expansion: float = 4.0, **options: Any) -> Network:
+    """Build a network of equal blocks around the named memory; options are the memory's."""
+    if layers < 1:
+        raise UserError(f"a network has at least one layer, got {layers}")
+    return Network(Block(build(name, dim, **options), expansion=expansion) for _ in range(layers))

@@ -1,0 +1,170 @@
+"""What happens around training: figures in a file and on the screen, checkpoints, a clean stop."""
+
+import csv
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from recurra import agents
+from recurra.recipes.runs import Run
+
+#: Columns of metrics.csv that a repeated run does not repeat.
+TIME_COLUMNS = ("seconds", "steps_per_second")
+
+
+class Clock:
+    """Seconds of training, those before a resume included, and the speed since the last look."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._last = time.perf_counter()
+
+    def tick(self) -> float:
+        """Give the seconds since the last call."""
+        now = time.perf_counter()
+        passed, self._last = now - self._last, now
+        self.seconds += passed
+        return passed
+
+
+class Metrics(lightning.Callback):
+    """Writes a row of ``metrics.csv`` after each update; a resumed run goes on below the checkpoint's row."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Keep the rows up to the checkpoint; drop what was written after it."""
+        rows: list[list[str]] = []
+        if module.done and self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.reader(file)][: module.done + 1]
+            self.clock.seconds = float(rows[-1][rows[0].index("seconds")])
+        scratch = self.path.with_suffix(".new")
+        with scratch.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        os.replace(scratch, self.path)
+        self.clock.tick()
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
+        """Write a row."""
+        passed = self.clock.tick()
+        row = {
+            "update": module.done,
+            "steps": module.steps,
+            "seconds": round(self.clock.seconds, 3),
+            "steps_per_second": round(module.steps_per_update / passed, 1),
+            **{name: "" if math.isnan(figure) else repr(figure) for name, figure in module.metrics.items()},
+        }
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
+        for logger in trainer.loggers:
+            logger.log_metrics(module.metrics, step=module.steps)
+
+
+class Checkpoints(lightning.Callback):
+    """Writes ``last.ckpt`` and the agent every few updates and at the end, each whole or not at all."""
+
+    def __init__(self, run: Run, *, every: int) -> None:
+        self.run, self.every = run, every
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
+        """Write, if it is time to."""
+        if module.done % self.every == 0 and module.done < module.updates:
+            self.write(trainer, module)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        """Write where training ended, or was stopped."""
+        self.write(trainer, module)
+
+    def write(self, trainer: Any, module: Any) -> None:
+        """Write the checkpoint and the agent."""
+        scratch = self.run.checkpoint.with_suffix(".new")
+        trainer.save_checkpoint(scratch)
+        os.replace(scratch, self.run.checkpoint)
+        agents.save(module.agent, self.run.agent)
+
+
+class StopOnInterrupt(lightning.Callback):
+    """Lets Ctrl-C end training after the rollout at hand; a second Ctrl-C ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Listen."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
+        """Stop, if asked to."""
+        trainer.should_stop = trainer.should_stop or self.asked
+
+    def teardown(self, trainer: Any, module: Any, stage: str) -> None:
+        """Listen no more."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *unused: Any) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
+
+
+class Display(lightning.Callback):
+    """Shows how training goes: live on a terminal, elsewhere a plain line every few seconds."""
+
+    _shown = ("mean_return", "success_rate", "mean_length", "entropy", "value_loss", "divergence")
+
+    def __init__(self, console: Console, metrics: Metrics, *, title: str, every: float = 10.0) -> None:
+        self.console, self.metrics, self.title, self.every = console, metrics, title, every
+        self.live: Live | None = None
+        self._last_line = -math.inf
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Begin."""
+        self._seconds, self._steps = self.metrics.clock.seconds, module.steps
+        if self.console.is_terminal:
+            columns = (TextColumn(self.title), BarColumn(), MofNCompleteColumn(), TextColumn("updates"))
+            self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
+            self.task = self.bar.add_task("", total=module.updates, completed=module.done)
+            self.live = Live(self.bar, console=self.console, refresh_per_second=4)
+            self.live.start()
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
+        """Show the newest figures."""
+        clock = self.metrics.clock
+        speed = (module.steps - self._steps) / max(clock.seconds - self._seconds, 1e-9)
+        figures = {name: module.metrics[name] for name in self._shown if not math.isnan(module.metrics[name])}
+        if module.curriculum is not None:
+            figures[module.curriculum.options.option] = module.curriculum.level
+        if self.live is not None:
+            table = Table("steps", "steps/s", *figures)
+            table.add_row(f"{module.steps:,}", f"{speed:,.0f}", *(f"{figure:.3g}" for figure in figures.values()))
+            self.bar.update(self.task, completed=module.done)
+            self.live.update(Group(self.bar, table))
+        elif clock.seconds - self._last_line >= self.every or module.done == module.updates:
+            self._last_line = clock.seconds
+            listed = "  ".join(f"{name} {figure:.3g}" for name, figure in figures.items())
+            self.console.print(
+                f"steps {module.steps:,}  steps/s {speed:,.0f}  {listed}", highlight=False, soft_wrap=True
+            )
+
+    def teardown(self, trainer: Any, module: Any, stage: str) -> None:
+        """End."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None

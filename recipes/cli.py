@@ -1,0 +1,187 @@
+"""The command ``recurra``."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recurra import __version__
+from recurra.errors import UserError, nearest
+
+# What is heavy (torch, Lightning) is imported inside the command that needs it.
+
+
+def recipes(arguments: list[str]) -> None:
+    """List the shipped recipes."""
+    from recurra.recipes import settings
+
+    options = _parser("recipes", recipes).parse_args(arguments)
+    listed = [{"name": name, "summary": settings.summary(path)} for name, path in settings.shipped().items()]
+    _give(options.json, {"recipes": listed}, _table(listed))
+
+
+def memories(arguments: list[str]) -> None:
+    """List the memory modules; with --laws, how far each is from breaking a law."""
+    from recurra import memory
+
+    parser = _parser("memories", memories)
+    parser.add_argument("--laws", action="store_true", help="measure each memory against each law (seconds each)")
+    options = parser.parse_args(arguments)
+    listed = []
+    for name in memory.names():
+        row = asdict(memory.describe(name))
+        if options.laws:
+            row |= memory.laws.measure(memory.build(name, 16))
+        listed.append(row)
+    _give(options.json, {"memories": listed}, _table(listed))
+
+
+def train(arguments: list[str]) -> None:
+    """Train what a recipe says: a shipped recipe's name or a YAML file, and settings on top of it."""
+    parser = _parser("train", train)
+    parser.usage = "recurra train RECIPE [--resume auto|RUN] [--root DIR] [--json] [--setting value ...]"
+    parser.epilog = "The settings of a recipe: recurra train RECIPE --help"
+    parser.add_argument("recipe", help="a shipped recipe's name (see recurra recipes) or the path of a YAML file")
+    parser.add_argument("--resume", help="auto: the newest unfinished run of the recipe; or a run's folder")
+    parser.add_argument("--root", default="runs", help="where run folders are made (default: runs)")
+    named = bool(arguments) and not arguments[0].startswith("-")
+    asks_help = {"-h", "--help"} & set(arguments)
+    if named and asks_help:
+        from recurra.recipes import settings
+
+        settings.read(settings.find(arguments[0]), ["--help"], prog=f"recurra train {arguments[0]}")
+    if not named and not asks_help:
+        raise UserError("name a recipe first: recurra train RECIPE; recurra recipes lists the shipped ones")
+    options, overrides = parser.parse_known_args(arguments)
+    if "--print_config" in overrides:
+        from recurra.recipes import settings
+
+        settings.read(settings.find(options.recipe), overrides)
+    from recurra.recipes.training import start
+
+    result = start(
+        options.recipe, overrides, resume=options.resume, root=options.root, console=Console(stderr=options.json)
+    )
+    metrics = {name: value for name, value in result["metrics"].items() if value is not None}
+    _give(
+        options.json,
+        result,
+        _table([{"steps": result["steps"], "seconds": result["seconds"], **metrics}]),
+        f"next: recurra eval {result['run']}",
+    )
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Measure trained agents: run folders, checkpoints or agents' folders, the first beside the others."""
+    from recurra.recipes import parsing
+
+    parser = parsing.parser("recurra eval")
+    parser.description = evaluate.__doc__
+    parser.add_argument("runs", nargs="+", help="run folders, checkpoints or agents' folders")
+    parser.add_argument("--config", action="config", help="a YAML file of these options")
+    parser.add_argument(
+        "--env", type=dict[str, Any], default={}, help="--env.OPTION VALUE: on top of the trained one's"
+    )
+    parser.add_argument("--grid", type=dict[str, Any], default={}, help="--grid.OPTION V1,V2: a row for each value")
+    parser.add_argument("--episodes", type=int, default=100, help="how many, each row")
+    parser.add_argument("--environments", type=int, default=256, help="the most to act in at once")
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
+    parser.add_argument("--precision", type=str, default="32-true", help="32-true or bf16-mixed")
+    parser.add_argument("--report", type=str | None, default=None, help="a folder to write an HTML report to")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parsing.parse(parser, arguments).as_dict()
+    as_json, _ = options.pop("json"), options.pop("config")
+    options["grid"] = {name: parsing.values(given) for name, given in options["grid"].items()}
+    from recurra.recipes.evaluation import evaluate as measure
+
+    result = measure(options.pop("runs"), **options)
+    columns = [name for name in result["rows"][0] if name not in ("env", "std_return", "seconds")]
+    shown = [_table([{name: row[name] for name in columns} for row in result["rows"]])]
+    if "report" in result:
+        shown.append(f"report: {result['report']}")
+    _give(as_json, result, *shown)
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "recipes": recipes,
+    "train": train,
+    "eval": evaluate,
+    "memories": memories,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; give the exit status: 0, 2 for what the user got wrong, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        if arguments[:1] == ["--version"]:
+            print(f"recurra {__version__}")
+        elif not arguments or arguments[0] in ("-h", "--help", "help"):
+            _help()
+        elif arguments[0] not in COMMANDS:
+            raise UserError(f"there is no command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
+        else:
+            sys.path.insert(0, os.getcwd())  # a user's own memory, package.module:Class, lies where they work
+            COMMANDS[arguments[0]](arguments[1:])
+        return 0
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt as stop:
+        print(f"recurra: {stop or 'stopped'}", file=sys.stderr)
+        return 130
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        print(f"recurra: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _parser(command: str, function: Callable[..., None]) -> argparse.ArgumentParser:
+    parser = _Parser(prog=f"recurra {command}", description=function.__doc__, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _help() -> None:
+    print("usage: recurra COMMAND [--help] [--debug]\n\nRecurrent memory for streams.\n")
+    for name, function in COMMANDS.items():
+        print(f"  {name:<10}{(function.__doc__ or '').splitlines()[0]}")
+
+
+def _give(as_json: bool, result: dict[str, Any], *shown: Any) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
+    console = Console()
+    for part in shown:
+        console.print(part, highlight=False, soft_wrap=isinstance(part, str))
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    from recurra.recipes.report import shown
+
+    table = Table(*(name.replace("_", " ") for name in rows[0]))
+    for row in rows:
+        table.add_row(
+            *(", ".join(map(str, value)) if isinstance(value, tuple) else shown(value) for value in row.values())
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Evaluation: a trained agent in environments of its own or of others' sizes."""
+
+import itertools
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from recurra import agents
+from recurra.agents import ActorCritic
+from recurra.envs import Streams, make_streams
+from recurra.errors import UserError
+from recurra.recipes.rollout import Episode
+
+#: The most tokens, over all environments, that are read ahead at once where an environment foretells them.
+TOKENS_AHEAD = 65_536
+
+
+def evaluate(
+    runs: str | list[str],
+    *,
+    env: dict[str, Any] | None = None,
+    grid: dict[str, list[Any]] | None = None,
+    episodes: int = 100,
+    environments: int = 256,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "32-true",
+    report: str | None = None,
+) -> dict[str, Any]:
+    """Measure trained agents; the Python door of ``recurra eval``.
+
+    Agents take their likeliest action. Where an environment foretells what it will show as long as the agent goes on
+    as expected (a corridor), the agent reads many observations at once; its actions are compared with the expected
+    ones and count up to the first that differs, which is what stepping gives, by the law of splitting.
+
+    Args:
+        runs: run folders, checkpoints or agents' folders; the first is the one in question, others stand beside it.
+        env: options of the environment, and its ``id``, on top of what the agent was trained in.
+        grid: options of the environment with the values to try, every combination a row.
+        episodes: how many, each row.
+        environments: the most to act in at once.
+        seed: of the episodes, the same for each row.
+        device: cpu, cuda or auto.
+        precision: 32-true or bf16-mixed.
+        report: a folder to write an HTML report to.
+
+    Returns:
+        ``run``, ``env``, ``episodes``, ``success_rate`` (None where the environment tells none), ``mean_return``,
+        ``std_return`` of the first row, and ``rows``, where each has these and the options of the grid.
+
+    Raises:
+        UserError: if a run, an option or a value is wrong.
+        FileNotFoundError: if there is no such run.
+    """
+    runs = [runs] if isinstance(runs, str) else runs
+    env, grid = env or {}, grid or {}
+    if episodes < 1 or environments < 1:
+        raise UserError("episodes and environments must be at least 1")
+    if report is not None:
+        from recurra.recipes import report as reports
+
+        reports.check(report)
+    where = _device(device)
+    loaded = [(run, *_load(run)) for run in runs]
+    rows = []
+    for run, agent, trained_env in loaded:
+        agent.to(where)
+        for values in itertools.product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
+            options = {**trained_env, **env, **point}
+            if "id" not in options:
+                raise UserError(f"{run} does not say what it was trained in: name it with --env.id")
+            streams = make_streams(options["id"], min(episodes, environments), **_without_id(options))
+            _check_spaces(agent, streams, run)
+            start = time.perf_counter()
+            try:
+                with torch.inference_mode(), _precision(precision, where):
+                    played = play(agent, streams, episodes=episodes, seed=seed)
+            finally:
+                streams.close()
+            seconds = time.perf_counter() - start
+            rows.append({"run": run, "memory": agent.config["memory"], "env": options["id"], **point})
+            rows[-1] |= _figures(played, seconds)
+    names = ("run", "env", "episodes", "success_rate", "mean_return", "std_return")
+    result = {name: rows[0][name] for name in names} | {"rows": rows}
+    if report is not None:
+        options = {**loaded[0][2], **env, **{name: values[0] for name, values in grid.items()}}
+        result["report"] = str(reports.write(report, result, list(grid), loaded[0][1].cpu(), options, seed=seed))
+    return result
+
+
+def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int) -> list[Episode]:
+    """Play episodes, as near as can be equally many in each environment, and give their figures."""
+    quota = np.full(streams.num, episodes // streams.num)
+    quota[: episodes % streams.num] += 1
+    device = agent.critic.weight.device
+    foretells = hasattr(streams.env, "forecast") and agent.memory.grain == 1
+    ahead, most = 64, max(2, TOKENS_AHEAD // streams.num)
+    obs, first = streams.reset(seed=seed)
+    present = np.ones(streams.num, bool)
+    state: Any = agent.memory.initial_state(streams.num)
+    totals, lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
+    played: list[Episode] = []
+    while quota.any():
+        if foretells:
+            accepted, obs, rewards, state = _read_ahead(agent, streams, obs, first, state, limit=ahead)
+            first = first & (accepted == 0)
+            totals += rewards
+            lengths += accepted
+            ahead = int(min(max(2, 2 * accepted.max()), most))
+        output, state = agent.step(
+            torch.as_tensor(obs, device=device),
+            state,
+            first=torch.as_tensor(first, device=device),
+            present=None if present.all() else torch.as_tensor(present, device=device),
+        )
+        step = streams.step(agent.to_environment(output.policy.mode))
+        totals += step.reward
+        lengths += present
+        for index in np.flatnonzero(step.terminated | step.truncated):
+            if quota[index]:
+                quota[index] -= 1
+                played.append(Episode(float(totals[index]), int(lengths[index]), float(step.success[index])))
+            totals[index], lengths[index] = 0, 0
+        obs, first, present = step.obs, step.first, step.present
+    return played
+
+
+def _read_ahead(
+    agent: ActorCritic, streams: Streams, obs: np.ndarray, first: np.ndarray, state: Any, *, limit: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """Read what the environments foretell, as far as the agent acts as they expect."""
+    env: Any = streams.env
+    forecast = env.forecast(limit)
+    longest = int(forecast.counts.max())
+    if not longest:
+        return forecast.counts, obs, np.zeros(streams.num), state
+    device = agent.critic.weight.device
+    tokens = torch.as_tensor(np.concatenate((obs[:, None], forecast.observations[:, : longest - 1]), 1), device=device)
+    resets = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=device)
+    resets[:, 0] = torch.as_tensor(first, device=device)
+    within = np.arange(longest) < forecast.counts[:, None]
+    output, after = agent(
+        tokens, state, first=resets, present=None if within.all() else torch.as_tensor(within, device=device)
+    )
+    as_expected = (agent.to_environment(output.policy.mode) == forecast.actions[:, None]) & within
+    accepted = np.cumprod(as_expected, axis=1).sum(1)
+    if (accepted < forecast.counts).any():  # take back what was read after the first action that differs
+        read = torch.as_tensor(np.arange(longest) < accepted[:, None], device=device)
+        resets[torch.as_tensor(accepted == 0, device=device)] = False
+        _, after = agent(tokens, state, first=resets, present=read)
+    obs, rewards = env.advance(accepted)
+    return accepted, obs, rewards, after
+
+
+def _figures(played: list[Episode], seconds: float) -> dict[str, Any]:
+    totals = np.array([episode.total for episode in played])
+    success = [episode.success for episode in played if not math.isnan(episode.success)]
+    steps = sum(episode.length for episode in played)
+    return {
+        "episodes": len(played),
+        "success_rate": sum(success) / len(success) if success else None,
+        "mean_return": float(totals.mean()),
+        "std_return": float(totals.std()),
+        "mean_length": steps / len(played),
+        "seconds": round(seconds, 3),
+        "steps_per_second": round(steps / max(seconds, 1e-9), 1),
+    }
+
+
+def _load(run: str) -> tuple[ActorCritic, dict[str, Any]]:
+    """Load the agent of a run folder, of a checkpoint or of an agent's folder, and what it was trained in."""
+    path = Path(run)
+    if path.suffix == ".ckpt":
+        agent, folder = _from_checkpoint(path), path.parent
+    else:
+        agent, folder = agents.load(path), path
+    config = folder / "config.yaml"
+    if not config.is_file():
+        return agent, {}
+    try:
+        return agent, dict(yaml.safe_load(config.read_text())["env"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{config} is damaged: it names no env") from error
+
+
+def _from_checkpoint(path: Path) -> ActorCritic:
+    from recurra.agents import saving
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {name.removeprefix("agent."): value for name, value in checkpoint["state_dict"].items()}
+        return saving.restore(checkpoint["agent"], weights, source=str(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such checkpoint") from None
+    except UserError:
+        raise
+    except Exception as error:  # torch raises many kinds for a file that is not one of its own
+        raise UserError(f"{path} is damaged or no checkpoint of recurra") from error
+
+
+def _check_spaces(agent: ActorCritic, streams: Streams, run: str) -> None:
+    for role in ("observation_space", "action_space"):
+        trained, met = getattr(agent, role), getattr(streams, role)
+        same = type(trained) is type(met) and trained.shape == met.shape
+        if not same or getattr(trained, "n", None) != getattr(met, "n", None):
+            raise UserError(f"{run} was trained with {role.replace('_', ' ')} {trained}, this environment has {met}")
+
+
+def _without_id(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "id"}
+
+
+def _device(device: str) -> torch.device:
+    if device not in ("cpu", "cuda", "auto"):
+        raise UserError(f"device must be cpu, cuda or auto, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: this torch sees no GPU; use --device cpu")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    if precision not in ("32-true", "bf16-mixed"):
+        raise UserError(f"precision must be 32-true or bf16-mixed, got {precision!r}")
+    return nullcontext() if precision == "32-true" else torch.autocast(device.type, torch.bfloat16)

@@ -1,0 +1,61 @@
+"""Command lines to settings: jsonargparse's parsers, with its errors in one line."""
+
+import json
+import re
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from recurra.errors import UserError, nearest
+
+
+def parser(prog: str) -> ArgumentParser:
+    """Begin a parser that leaves errors to `parse`."""
+    return ArgumentParser(prog=prog, exit_on_error=False)
+
+
+def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """Parse and instantiate.
+
+    Raises:
+        UserError: if an option does not exist or has a wrong value.
+    """
+    try:
+        return parser.instantiate(parser.parse_args(arguments))
+    except ArgumentError as error:
+        raise UserError(_one_line(str(error), parser)) from error
+
+
+def _one_line(message: str, parser: ArgumentParser) -> str:
+    options = {option[2:] for action in parser._actions for option in action.option_strings if option[:2] == "--"}
+    options -= {option for option in options if option.startswith("print_") or option.endswith(".help")}
+    unknown = re.search(r"unrecognized arguments: (?:--)?([^\s=]+)|[Oo]ption '([^']+)' is not accepted", message)
+    if unknown:
+        name = unknown.group(1) or unknown.group(2)
+        return f"there is no option {name!r}; {nearest(name, options)}"
+    wrong = re.search(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL)
+    if wrong:
+        reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(wrong.group(2).split()))
+        return f"{wrong.group(1)}: {reason}"
+    return " ".join(message.split())
+
+
+def override(options: dict[str, Any]) -> list[str]:
+    """Write options, such as ``{"env.corridor": [2, 8]}``, as a command line would.
+
+    >>> override({"memory": "gru", "env.corridor": [2, 8], "curriculum": None})
+    ['--memory=gru', '--env.corridor=[2, 8]', '--curriculum=null']
+    """
+    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
+
+
+def values(given: Any) -> list[Any]:
+    """Read the values of a grid: a list, a number, or numbers and words with commas between them.
+
+    >>> values("100,1000"), values([5, 6]), values(7)
+    ([100, 1000], [5, 6], [7])
+    """
+    if isinstance(given, str):
+        return [yaml.safe_load(part) for part in given.split(",")]
+    return given if isinstance(given, list) else [given]

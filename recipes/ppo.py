@@ -1,0 +1,235 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) for agents with memory.
+
+One step of the Lightning trainer is one rollout with all its updates. Every update reads whole sequences again from
+the states stored at their starts, resets included, so gradients flow through the memory as far as a sequence goes.
+"""
+
+import math
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from recurra.agents import ActorCritic
+from recurra.errors import UserError
+from recurra.memory import state as states
+from recurra.recipes.curriculum import Curriculum
+from recurra.recipes.rollout import Collector, Rollout
+from recurra.recipes.settings import PPOOptions
+
+
+def advantages(
+    rewards: Tensor, values: Tensor, ends: Tensor, next_value: Tensor, *, discount: float, trace: float
+) -> Tensor:
+    """Estimate advantages (Schulman et al. 2016, arXiv 1506.02438, Eq. 16).
+
+    Args:
+        rewards: ``(batch, time)``, a truncated episode's last with its discounted bootstrap value.
+        values: ``(batch, time)``.
+        ends: ``(batch, time)`` bool, whether the episode ended after this step.
+        next_value: ``(batch,)``.
+        discount: gamma.
+        trace: lambda.
+
+    Returns:
+        ``(batch, time)``: A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V_{t+1} - V_t.
+
+    >>> one = torch.ones(1, 2)
+    >>> advantages(one, 0 * one, one.bool(), torch.ones(1), discount=0.9, trace=1.0)
+    tensor([[1., 1.]])
+    """
+    goes_on = (~ends).to(values.dtype)
+    following = torch.cat((values[:, 1:], next_value[:, None]), 1)
+    delta = rewards + discount * goes_on * following - values
+    estimate = torch.zeros_like(values)
+    later = torch.zeros_like(next_value)
+    for time in reversed(range(values.shape[1])):
+        later = delta[:, time] + discount * trace * goes_on[:, time] * later
+        estimate[:, time] = later
+    return estimate
+
+
+class PPO(lightning.LightningModule):
+    """An agent, the environments it learns in, and the updates.
+
+    Args:
+        agent: what learns.
+        collector: where it acts.
+        options: see `PPOOptions`.
+        updates: how many rollouts to learn from.
+        seed: names the episodes that begin anew at checkpoints, where environments cannot be saved.
+        curriculum: what grows as the agent succeeds.
+    """
+
+    def __init__(
+        self,
+        agent: ActorCritic,
+        collector: Collector,
+        *,
+        options: PPOOptions,
+        updates: int,
+        seed: int,
+        curriculum: Curriculum | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.agent, self.collector, self.options, self.curriculum = agent, collector, options, curriculum
+        self.updates, self.seed, self.done = updates, seed, 0
+        self.metrics: dict[str, float] = {}
+        sequences = collector.streams.num * (options.rollout // options.sequence)
+        if sequences < options.minibatches:
+            raise UserError(
+                f"{sequences} sequences cannot be split in {options.minibatches} minibatches: "
+                "lower ppo.minibatches or raise environments"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Environment steps taken."""
+        return self.done * self.steps_per_update
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps in a rollout."""
+        return self.options.rollout * self.collector.streams.num
+
+    @property
+    def _restart_seed(self) -> int:
+        return int(np.random.SeedSequence([self.seed, self.done]).generate_state(1)[0])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Give Adam, with the epsilon that PPO's authors use."""
+        return torch.optim.Adam(self.agent.parameters(), lr=self.options.learning_rate, eps=1e-5)
+
+    def train_dataloader(self) -> DataLoader:
+        """Give the numbers of the rollouts that are left: the data is made by acting."""
+        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Collect one rollout and learn from it."""
+        options = self.options
+        remaining = 1.0 - self.done / self.updates if options.anneal else 1.0
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = options.learning_rate * remaining
+        rollout = self.collector.collect(
+            self.agent, steps=options.rollout, sequence=options.sequence, discount=options.discount
+        )
+        self.metrics = self._learn(rollout)
+        self.done += 1
+        finished = self.collector.take_finished()
+        recent = self.collector.episodes
+        self.metrics |= {
+            "episodes": float(len(finished)),
+            "mean_return": _mean([episode.total for episode in recent]),
+            "mean_length": _mean([float(episode.length) for episode in recent]),
+            "success_rate": _mean([episode.success for episode in recent]),
+            "learning_rate": options.learning_rate * remaining,
+        }
+        if self.curriculum is not None:
+            if self.curriculum.promote([episode.success for episode in finished]):
+                self.collector.streams.set(self.curriculum.options.option, self.curriculum.value)
+            self.metrics[self.curriculum.options.option] = float(self.curriculum.level)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add all that training goes on from: where acting stands, the curriculum, the random numbers.
+
+        Environments that cannot be saved begin their episodes anew, here and where the checkpoint is loaded: so a
+        resumed run sees what an unbroken one sees.
+        """
+        if not self.collector.streams.saves:
+            self.collector.restart(self._restart_seed)
+        checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
+        checkpoint["ppo"] = {
+            "done": self.done,
+            "collector": self.collector.state_dict(),
+            "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from where `on_save_checkpoint` was called; the random numbers follow when training starts."""
+        saved = checkpoint["ppo"]
+        self.done = saved["done"]
+        self.collector.load_state_dict(saved["collector"], self.agent)
+        if not self.collector.streams.saves:
+            self.collector.restart(self._restart_seed)
+        if self.curriculum is not None:
+            self.curriculum.load_state_dict(saved["curriculum"])
+            self.collector.streams.set(self.curriculum.options.option, self.curriculum.value)
+        self._random = saved["random"]
+
+    _random: Tensor | None = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Take up the random numbers where the checkpoint left them, once all that draws on them is set up."""
+        if self._random is not None:
+            torch.set_rng_state(self._random)
+            self._random = None
+
+    def _learn(self, rollout: Rollout) -> dict[str, float]:
+        options = self.options
+        advantage = advantages(
+            rollout.rewards,
+            rollout.values,
+            rollout.ends,
+            rollout.next_value,
+            discount=options.discount,
+            trace=options.trace,
+        )
+        returns = advantage + rollout.values
+        present = rollout.present
+        advantage = (advantage - advantage[present].mean()) / (advantage[present].std() + 1e-8)
+
+        # Sequences: (batch, time, ...) -> (pieces * batch, sequence, ...), piece by piece like the stored states.
+        def cut(tensor: Tensor) -> Tensor:
+            return torch.cat(tensor.split(options.sequence, dim=1))
+
+        obs, first, present, actions, old = map(
+            cut, (rollout.obs, rollout.first, present, rollout.actions, rollout.log_probs)
+        )
+        advantage, returns = cut(advantage), cut(returns)
+        everyone_present = bool(present.all())
+        starts = states.transform(lambda *pieces: torch.cat(pieces), *rollout.starts)
+
+        optimizer = self.optimizers()
+        totals: dict[str, float] = {}
+        for _ in range(options.epochs):
+            for rows in torch.randperm(len(obs), device=obs.device).chunk(options.minibatches):
+                here = present[rows]
+                output, _ = self.agent(
+                    obs[rows],
+                    states.select(starts, rows),
+                    first=first[rows],
+                    present=None if everyone_present else here,
+                )
+                ratio = (output.policy.log_prob(actions[rows]) - old[rows])[here].exp()
+                gain = advantage[rows][here]
+                policy_loss = -torch.min(ratio * gain, ratio.clamp(1 - options.clip, 1 + options.clip) * gain).mean()
+                value_loss = (output.value - returns[rows])[here].square().mean()
+                entropy = output.policy.entropy()[here].mean()
+                loss = policy_loss + options.value * value_loss - options.entropy * entropy
+                optimizer.zero_grad()  # type: ignore[union-attr]
+                self.manual_backward(loss)
+                norm = nn.utils.clip_grad_norm_(self.agent.parameters(), options.gradient_norm)
+                optimizer.step()  # type: ignore[union-attr]
+                with torch.no_grad():
+                    figures = {
+                        "policy_loss": policy_loss,
+                        "value_loss": value_loss,
+                        "entropy": entropy,
+                        "divergence": (ratio - 1 - ratio.log()).mean(),
+                        "clipped": ((ratio - 1).abs() > options.clip).float().mean(),
+                        "gradient_norm": norm,
+                    }
+                for name, figure in figures.items():
+                    totals[name] = totals.get(name, 0.0) + figure.item()
+        count = options.epochs * min(options.minibatches, len(obs))
+        return {name: total / count for name, total in totals.items()}
+
+
+def _mean(numbers: list[float]) -> float:
+    known = [number for number in numbers if not math.isnan(number)]
+    return sum(known) / len(known) if known else math.nan

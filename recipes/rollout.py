@@ -1,0 +1,153 @@
+"""Acting in many environments at once, and keeping what an update needs of it."""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recurra.agents import ActorCritic
+from recurra.envs import Streams
+from recurra.memory import state as states
+
+
+class Rollout(NamedTuple):
+    """What happened in ``time`` steps of ``batch`` environments; every tensor is ``(batch, time, ...)``.
+
+    Attributes:
+        obs: observations acted upon.
+        first: whether the observation begins an episode.
+        present: whether the observation was to be acted upon; what is absent counts nowhere.
+        actions: as the policy drew them.
+        log_probs: of the actions, under the policy that drew them.
+        values: the critic's, of the observations.
+        rewards: that followed; where an episode was truncated, with the discounted value of its last observation,
+            computed with the memory before its reset.
+        ends: whether the episode ended after the action, terminated or truncated.
+        next_value: ``(batch,)`` the critic's value of the observation after the last.
+        starts: the memory's states at the starts of sequences of equal length: a state of ``batch`` streams for each.
+    """
+
+    obs: Tensor
+    first: Tensor
+    present: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    rewards: Tensor
+    ends: Tensor
+    next_value: Tensor
+    starts: list[Any]
+
+
+class Episode(NamedTuple):
+    """An episode that ended: its return, its length in steps, its success (NaN where the environment tells none)."""
+
+    total: float
+    length: int
+    success: float
+
+
+class Collector:
+    """Environments, the agent's place in each of their episodes, and a memory state for each.
+
+    Args:
+        streams: the environments.
+        seed: of their first reset.
+        window: how many of the last episodes the running figures are over.
+    """
+
+    def __init__(self, streams: Streams, *, seed: int, window: int = 256) -> None:
+        self.streams = streams
+        self.obs, self.first = streams.reset(seed=seed)
+        self.present = np.ones(streams.num, bool)
+        self.memory: Any = None
+        self.returns, self.lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
+        self.episodes: deque[Episode] = deque(maxlen=window)
+        self._finished: list[Episode] = []
+
+    def restart(self, seed: int) -> None:
+        """Begin every environment's episode anew: what a checkpoint of environments that cannot be saved needs."""
+        self.obs, self.first = self.streams.reset(seed=seed)
+        self.present = np.ones(self.streams.num, bool)
+        self.memory = None
+        self.returns[:], self.lengths[:] = 0, 0
+
+    @torch.no_grad()
+    def collect(self, agent: ActorCritic, *, steps: int, sequence: int, discount: float) -> Rollout:
+        """Act for ``steps`` steps, keeping the memory's state at the start of every ``sequence`` of them."""
+        device = agent.critic.weight.device
+        if self.memory is None:
+            self.memory = agent.memory.initial_state(self.streams.num)
+        columns: list[tuple[Tensor, ...]] = []
+        starts = []
+        for time in range(steps):
+            if time % sequence == 0:
+                starts.append(self.memory)
+            obs, first, present = self._token(device)
+            output, after = agent.step(obs, self.memory, first=first, present=None if self.present.all() else present)
+            actions = output.policy.sample()
+            step = self.streams.step(agent.to_environment(actions))
+            rewards = torch.as_tensor(step.reward, dtype=torch.float32, device=device)
+            cut = np.flatnonzero(step.truncated & ~step.terminated)
+            if len(cut):
+                rows = torch.as_tensor(cut, device=device)
+                last, _ = agent.step(torch.as_tensor(step.final_obs[cut], device=device), states.select(after, rows))
+                rewards[rows] += discount * last.value
+            ends = torch.as_tensor(step.terminated | step.truncated, device=device)
+            columns.append((obs, first, present, actions, output.policy.log_prob(actions), output.value, rewards, ends))
+            self.memory, self.obs, self.first = after, step.obs, step.first
+            self._count(step.reward, step.terminated | step.truncated, step.success)
+            self.present = step.present
+        obs, first, _ = self._token(device)
+        following, _ = agent.step(obs, self.memory, first=first)
+        return Rollout(*(torch.stack(column, 1) for column in zip(*columns, strict=True)), following.value, starts)
+
+    def take_finished(self) -> list[Episode]:
+        """Give the episodes that ended since the last call."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def state_dict(self) -> dict[str, Any]:
+        """Hold all that acting goes on from, in plain containers and tensors."""
+        return {
+            "streams": self.streams.state_dict() if self.streams.saves else None,
+            "obs": torch.as_tensor(self.obs),
+            "first": torch.as_tensor(self.first),
+            "present": torch.as_tensor(self.present),
+            "memory": None if self.memory is None else dict(states.fields(self.memory)),
+            "returns": self.returns.tolist(),
+            "lengths": self.lengths.tolist(),
+            "episodes": [list(episode) for episode in self.episodes],
+        }
+
+    def load_state_dict(self, saved: dict[str, Any], agent: ActorCritic) -> None:
+        """Go on from where `state_dict` was taken."""
+        if saved["streams"] is not None:
+            self.streams.load_state_dict(saved["streams"])
+        self.obs, self.first, self.present = (saved[name].numpy() for name in ("obs", "first", "present"))
+        self.memory = None
+        if saved["memory"] is not None:
+            tensors = iter(saved["memory"].values())
+            like = agent.memory.initial_state(self.streams.num)
+            self.memory = states.transform(lambda tensor: next(tensors).to(tensor.device), like)
+        self.returns, self.lengths = np.array(saved["returns"]), np.array(saved["lengths"], np.int64)
+        self.episodes.clear()
+        self.episodes.extend(Episode(*episode) for episode in saved["episodes"])
+
+    def _token(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            torch.as_tensor(self.obs, device=device),
+            torch.as_tensor(self.first, device=device),
+            torch.as_tensor(self.present, device=device),
+        )
+
+    def _count(self, rewards: np.ndarray, ends: np.ndarray, success: np.ndarray) -> None:
+        self.returns += rewards
+        self.lengths += self.present
+        for index in np.flatnonzero(ends):
+            episode = Episode(float(self.returns[index]), int(self.lengths[index]), float(success[index]))
+            self.episodes.append(episode)
+            self._finished.append(episode)
+        self.returns[ends], self.lengths[ends] = 0, 0

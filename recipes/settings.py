@@ -1,0 +1,153 @@
+"""Recipes: YAML files of settings, with types, help and overrides.
+
+A recipe is a file that a user can copy and edit; the shipped ones lie in ``configs/``.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recurra.errors import UserError, nearest
+from recurra.recipes import parsing
+from recurra.recipes.curriculum import CurriculumOptions
+
+
+@dataclass
+class PPOOptions:
+    """How an agent learns.
+
+    Args:
+        learning_rate: Adam's step size.
+        anneal: let the learning rate fall to 0 in a straight line.
+        rollout: steps of each environment between updates.
+        sequence: steps that gradients flow through; divides ``rollout``.
+        epochs: how often each rollout is learnt from.
+        minibatches: in how many parts, whole sequences each.
+        discount: gamma, of the return.
+        trace: lambda, of generalised advantage estimation.
+        clip: how far the policy's ratio may move before its gradient stops.
+        entropy: weight of the policy's entropy.
+        value: weight of the critic's loss.
+        gradient_norm: what the gradient's norm is clipped to.
+    """
+
+    learning_rate: float = 1e-3
+    anneal: bool = True
+    rollout: int = 128
+    sequence: int = 128
+    epochs: int = 4
+    minibatches: int = 4
+    discount: float = 0.99
+    trace: float = 0.95
+    clip: float = 0.2
+    entropy: float = 0.01
+    value: float = 0.5
+    gradient_norm: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.rollout < 1 or self.sequence < 1 or self.rollout % self.sequence:
+            raise UserError(f"ppo.sequence must divide ppo.rollout: {self.sequence} does not divide {self.rollout}")
+        if self.epochs < 1 or self.minibatches < 1:
+            raise UserError("ppo.epochs and ppo.minibatches are at least 1")
+
+
+@dataclass
+class Recipe:
+    """What to train, in which environment, and for how long.
+
+    Args:
+        env: the Gymnasium id, as ``id``, and the environment's own options beside it.
+        steps: environment steps to train for, all environments together; whole rollouts are taken.
+        environments: how many environments to act in at once.
+        memory: a memory's name (see `recurra memories`), or package.module:Class of your own.
+        memory_options: the memory's own options.
+        dim: width of the network.
+        layers: number of blocks.
+        expansion: width of the blocks' MLPs over dim; 0 leaves them out.
+        ppo: how the agent learns.
+        curriculum: an option of the environment that grows as the agent succeeds; null for none.
+        seed: of weights, environments and actions; a CPU run repeats bit for bit.
+        checkpoint_every: updates between checkpoints, which --resume continues from.
+        device: cpu, cuda or auto.
+        precision: Lightning's name of it, such as 32-true or bf16-mixed.
+        threads: CPU threads; null takes what torch would, and the run records it.
+    """
+
+    env: dict[str, Any]
+    steps: int
+    environments: int = 64
+    memory: str = "delta_net"
+    memory_options: dict[str, Any] = field(default_factory=dict)
+    dim: int = 64
+    layers: int = 1
+    expansion: float = 4.0
+    ppo: PPOOptions = field(default_factory=PPOOptions)
+    curriculum: CurriculumOptions | None = None
+    seed: int = 0
+    checkpoint_every: int = 10
+    device: str = "cpu"
+    precision: str = "32-true"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if "id" not in self.env:
+            raise UserError("env needs the id of a Gymnasium environment, such as --env.id CartPole-v1")
+        for name in ("steps", "environments", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def updates(self) -> int:
+        """How many rollouts the steps make, rounded up."""
+        return -(-self.steps // (self.ppo.rollout * self.environments))
+
+    def write(self, path: Path) -> None:
+        """Write all settings to a YAML file, itself a recipe."""
+        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False))
+
+
+def shipped() -> dict[str, Path]:
+    """Find the shipped recipes by name.
+
+    >>> sorted(shipped())
+    ['gym', 'tmaze']
+    """
+    folder = Path(str(resources.files("recurra.recipes.configs")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def summary(path: Path) -> str:
+    """Say what a recipe is for: the first line of its file, a comment."""
+    return path.read_text().partition("\n")[0].lstrip("# ")
+
+
+def find(recipe: str) -> Path:
+    """Find a recipe by a shipped name or the path of a YAML file.
+
+    Raises:
+        UserError: if there is neither.
+    """
+    known = shipped()
+    if recipe in known:
+        return known[recipe]
+    if Path(recipe).suffix in (".yaml", ".yml"):
+        if Path(recipe).is_file():
+            return Path(recipe)
+        raise UserError(f"{recipe}: no such recipe file")
+    raise UserError(f"no recipe is named {recipe!r}; {nearest(recipe, known)}; your own is the path of a YAML file")
+
+
+def read(path: Path, overrides: list[str], *, prog: str = "recurra train RECIPE") -> Recipe:
+    """Read a recipe's file, with overrides such as ``["--ppo.learning_rate", "3e-4"]`` on top.
+
+    Raises:
+        UserError: if the file is no YAML, or a setting does not exist or has a wrong value.
+    """
+    parser = parsing.parser(prog)
+    parser.add_argument("--config", action="config", help="a recipe's YAML file")
+    parser.add_class_arguments(Recipe)
+    values = parsing.parse(parser, ["--config", str(path), *overrides])
+    return Recipe(**{setting.name: values[setting.name] for setting in fields(Recipe)})
