@@ -58,7 +58,7 @@ class ActorCritic(nn.Module):
         space_tools.check(observation_space, "observation")
         space_tools.check(action_space, "action")
         self.observation_space, self.action_space = observation_space, action_space
-        self.config = {
+        self.config: dict[str, Any] = {
             "observation_space": space_tools.to_json(observation_space),
             "action_space": space_tools.to_json(action_space),
             "memory": memory,
@@ -67,11 +67,11 @@ class ActorCritic(nn.Module):
             "expansion": expansion,
             "memory_options": dict(memory_options or {}),
         }
-        self.encoder = nn.Sequential(nn.Linear(space_tools.width(observation_space), dim), nn.Tanh())
+        self.encoder = nn.Linear(space_tools.width(observation_space), dim)
         self.memory = stack(memory, dim, layers=layers, expansion=expansion, **self.config["memory_options"])
         self.actor = nn.Linear(dim, space_tools.width(action_space))
         self.critic = nn.Linear(dim, 1)
-        for layer, gain in ((self.encoder[0], math.sqrt(2.0)), (self.actor, 0.01), (self.critic, 1.0)):
+        for layer, gain in ((self.encoder, math.sqrt(2.0)), (self.actor, 0.01), (self.critic, 1.0)):
             nn.init.orthogonal_(layer.weight, gain)
             nn.init.zeros_(layer.bias)
         self.log_std = nn.Parameter(torch.zeros(action_space.shape)) if isinstance(action_space, spaces.Box) else None
@@ -154,7 +154,7 @@ class ActorCritic(nn.Module):
             numbers = functional.one_hot(obs.long() - int(self.observation_space.start), int(self.observation_space.n))
         else:
             numbers = obs.flatten(axes) / 255 if obs.dtype == torch.uint8 else obs.flatten(axes)
-        return self.encoder(numbers.to(self.critic.weight.dtype))
+        return self.encoder(numbers.to(self.critic.weight.dtype)).tanh()
 
     def _decide(self, features: Tensor) -> Output:
         choice, value = self.actor(features).float(), self.critic(features).squeeze(-1).float()

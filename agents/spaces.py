@@ -22,7 +22,7 @@ def check(space: Space, role: str) -> None:
 
 def width(space: Space) -> int:
     """Count the numbers that describe one element: a Discrete's one-hot code, a Box's entries."""
-    return int(space.n) if isinstance(space, spaces.Discrete) else int(np.prod(space.shape))
+    return int(space.n) if isinstance(space, spaces.Discrete) else int(np.prod(space.shape or ()))
 
 
 def to_json(space: Space) -> dict[str, Any]:

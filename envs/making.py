@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 from gymnasium.vector import SyncVectorEnv
+
 from recurra.envs.vector import SAME_STEP, Streams
 from recurra.errors import UserError, nearest
 

@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+
 from recurra.envs.vector import SAME_STEP, finals
 from recurra.errors import UserError
 

@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
+
 from recurra.errors import UserError, nearest
 
 _MODES = getattr(gymnasium.vector, "AutoresetMode", None)

@@ -28,16 +28,17 @@ class Network(Memory):
 
     def __init__(self, layers: Iterable[Memory]) -> None:
         super().__init__()
-        self.layers: Any = nn.ModuleList(layers)
-        if len({layer.dim for layer in self.layers}) != 1:
+        memories = list(layers)
+        if len({layer.dim for layer in memories}) != 1:
             raise UserError("a network needs at least one layer, all of one dim")
-        if len({layer.team for layer in self.layers}) != 1:
+        if len({layer.team for layer in memories}) != 1:
             raise UserError("a network's layers are all of a team, or none is")
-        self.dim, self.team = self.layers[0].dim, self.layers[0].team
-        self.grain = max(layer.grain for layer in self.layers)
-        if any(self.grain % layer.grain for layer in self.layers):
+        self.dim, self.team = memories[0].dim, memories[0].team
+        self.grain = max(layer.grain for layer in memories)
+        if any(self.grain % layer.grain for layer in memories):
             raise UserError(f"the grains of a network's layers must divide the largest, {self.grain}")
-        self.bounded = all(layer.bounded for layer in self.layers)
+        self.bounded = all(layer.bounded for layer in memories)
+        self.layers: Any = nn.ModuleList(memories)
         self.norm = nn.RMSNorm(self.dim, eps=1e-6)
 
     def initial_state(self, batch: int, **options: Any) -> NetworkState:

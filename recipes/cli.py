@@ -103,7 +103,7 @@ def evaluate(arguments: list[str]) -> None:
 
     result = measure(options.pop("runs"), **options)
     columns = [name for name in result["rows"][0] if name not in ("env", "std_return", "seconds")]
-    shown = [_table([{name: row[name] for name in columns} for row in result["rows"]])]
+    shown: list[Any] = [_table([{name: row[name] for name in columns} for row in result["rows"]])]
     if "report" in result:
         shown.append(f"report: {result['report']}")
     _give(as_json, result, *shown)

@@ -114,9 +114,7 @@ class PPO(lightning.LightningModule):
         remaining = 1.0 - self.done / self.updates if options.anneal else 1.0
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = options.learning_rate * remaining
-        rollout = self.collector.collect(
-            self.agent, steps=options.rollout, sequence=options.sequence, discount=options.discount
-        )
+        rollout = self.collector.collect(self.agent, steps=options.rollout, sequence=options.sequence)
         self.metrics = self._learn(rollout)
         self.done += 1
         finished = self.collector.take_finished()

@@ -22,8 +22,8 @@ class Rollout(NamedTuple):
         actions: as the policy drew them.
         log_probs: of the actions, under the policy that drew them.
         values: the critic's, of the observations.
-        rewards: that followed; where an episode was truncated, with the discounted value of its last observation,
-            computed with the memory before its reset.
+        rewards: that followed, scaled; where an episode was truncated, with the discounted value of its last
+            observation, computed with the memory before its reset.
         ends: whether the episode ended after the action, terminated or truncated.
         next_value: ``(batch,)`` the critic's value of the observation after the last.
         starts: the memory's states at the starts of sequences of equal length: a state of ``batch`` streams for each.
@@ -49,17 +49,58 @@ class Episode(NamedTuple):
     success: float
 
 
+class RewardScale:
+    """Divides rewards by the running standard deviation of discounted returns, so that the critic's errors are near 1.
+
+    As in the reward scaling of PPO's first implementation (Engstrom et al. 2020, arXiv 2005.12729, Section 2).
+    """
+
+    def __init__(self, streams: int, discount: float) -> None:
+        self.discount = discount
+        self.returns = np.zeros(streams)
+        self.count, self.mean, self.squares = (
+            0,
+            0.0,
+            0.0,
+        )  # of all returns seen: number, mean, sum of squared deviations
+
+    def __call__(self, rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Take the rewards ``(streams,)`` of a step into account, and scale them."""
+        self.returns = self.discount * self.returns + rewards
+        # Merging two samples' moments: Chan, Golub and LeVeque 1983.
+        count, mean = self.count + len(rewards), self.returns.mean()
+        self.squares += self.returns.var() * len(rewards) + (mean - self.mean) ** 2 * self.count * len(rewards) / count
+        self.mean += (mean - self.mean) * len(rewards) / count
+        self.count = count
+        self.returns[ends] = 0.0
+        return rewards / np.sqrt(self.squares / count + 1e-8)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Hold the moments and the returns under way."""
+        return {name: getattr(self, name) for name in ("count", "mean", "squares")} | {"returns": self.returns.tolist()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken."""
+        self.count, self.mean, self.squares = saved["count"], saved["mean"], saved["squares"]
+        self.returns = np.array(saved["returns"])
+
+
 class Collector:
     """Environments, the agent's place in each of their episodes, and a memory state for each.
 
     Args:
         streams: the environments.
         seed: of their first reset.
+        discount: gamma, of the values that cut episodes are continued with.
+        scale_rewards: see `RewardScale`; the figures of episodes are of the rewards as they came.
         window: how many of the last episodes the running figures are over.
     """
 
-    def __init__(self, streams: Streams, *, seed: int, window: int = 256) -> None:
-        self.streams = streams
+    def __init__(
+        self, streams: Streams, *, seed: int, discount: float, scale_rewards: bool = True, window: int = 256
+    ) -> None:
+        self.streams, self.discount = streams, discount
+        self.scale = RewardScale(streams.num, discount) if scale_rewards else None
         self.obs, self.first = streams.reset(seed=seed)
         self.present = np.ones(streams.num, bool)
         self.memory: Any = None
@@ -73,9 +114,11 @@ class Collector:
         self.present = np.ones(self.streams.num, bool)
         self.memory = None
         self.returns[:], self.lengths[:] = 0, 0
+        if self.scale is not None:
+            self.scale.returns[:] = 0
 
     @torch.no_grad()
-    def collect(self, agent: ActorCritic, *, steps: int, sequence: int, discount: float) -> Rollout:
+    def collect(self, agent: ActorCritic, *, steps: int, sequence: int) -> Rollout:
         """Act for ``steps`` steps, keeping the memory's state at the start of every ``sequence`` of them."""
         device = agent.critic.weight.device
         if self.memory is None:
@@ -89,20 +132,28 @@ class Collector:
             output, after = agent.step(obs, self.memory, first=first, present=None if self.present.all() else present)
             actions = output.policy.sample()
             step = self.streams.step(agent.to_environment(actions))
-            rewards = torch.as_tensor(step.reward, dtype=torch.float32, device=device)
+            ended = step.terminated | step.truncated
+            rewards = torch.as_tensor(
+                step.reward if self.scale is None else self.scale(step.reward, ended),
+                dtype=torch.float32,
+                device=device,
+            )
             cut = np.flatnonzero(step.truncated & ~step.terminated)
             if len(cut):
                 rows = torch.as_tensor(cut, device=device)
                 last, _ = agent.step(torch.as_tensor(step.final_obs[cut], device=device), states.select(after, rows))
-                rewards[rows] += discount * last.value
-            ends = torch.as_tensor(step.terminated | step.truncated, device=device)
+                rewards[rows] += self.discount * last.value
+            ends = torch.as_tensor(ended, device=device)
             columns.append((obs, first, present, actions, output.policy.log_prob(actions), output.value, rewards, ends))
             self.memory, self.obs, self.first = after, step.obs, step.first
-            self._count(step.reward, step.terminated | step.truncated, step.success)
+            self._count(step.reward, ended, step.success)
             self.present = step.present
         obs, first, _ = self._token(device)
         following, _ = agent.step(obs, self.memory, first=first)
-        return Rollout(*(torch.stack(column, 1) for column in zip(*columns, strict=True)), following.value, starts)
+        obs, first, present, actions, log_probs, values, rewards, ends = (
+            torch.stack(column, 1) for column in zip(*columns, strict=True)
+        )
+        return Rollout(obs, first, present, actions, log_probs, values, rewards, ends, following.value, starts)
 
     def take_finished(self) -> list[Episode]:
         """Give the episodes that ended since the last call."""
@@ -117,6 +168,7 @@ class Collector:
             "first": torch.as_tensor(self.first),
             "present": torch.as_tensor(self.present),
             "memory": None if self.memory is None else dict(states.fields(self.memory)),
+            "scale": None if self.scale is None else self.scale.state_dict(),
             "returns": self.returns.tolist(),
             "lengths": self.lengths.tolist(),
             "episodes": [list(episode) for episode in self.episodes],
@@ -132,6 +184,8 @@ class Collector:
             tensors = iter(saved["memory"].values())
             like = agent.memory.initial_state(self.streams.num)
             self.memory = states.transform(lambda tensor: next(tensors).to(tensor.device), like)
+        if self.scale is not None:
+            self.scale.load_state_dict(saved["scale"])
         self.returns, self.lengths = np.array(saved["returns"]), np.array(saved["lengths"], np.int64)
         self.episodes.clear()
         self.episodes.extend(Episode(*episode) for episode in saved["episodes"])

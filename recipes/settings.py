@@ -27,6 +27,7 @@ class PPOOptions:
         epochs: how often each rollout is learnt from.
         minibatches: in how many parts, whole sequences each.
         discount: gamma, of the return.
+        scale_rewards: divide rewards by the running standard deviation of discounted returns.
         trace: lambda, of generalised advantage estimation.
         clip: how far the policy's ratio may move before its gradient stops.
         entropy: weight of the policy's entropy.
@@ -41,6 +42,7 @@ class PPOOptions:
     epochs: int = 4
     minibatches: int = 4
     discount: float = 0.99
+    scale_rewards: bool = True
     trace: float = 0.95
     clip: float = 0.2
     entropy: float = 0.01

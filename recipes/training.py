@@ -105,7 +105,9 @@ def build(recipe: Recipe) -> PPO:
         expansion=recipe.expansion,
         memory_options=recipe.memory_options,
     )
-    collector = Collector(streams, seed=recipe.seed)
+    collector = Collector(
+        streams, seed=recipe.seed, discount=recipe.ppo.discount, scale_rewards=recipe.ppo.scale_rewards
+    )
     return PPO(agent, collector, options=recipe.ppo, updates=recipe.updates, seed=recipe.seed, curriculum=curriculum)
 
 

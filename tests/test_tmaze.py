@@ -9,6 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from recurra.envs import TMaze, TMazeVector
 from recurra.errors import UserError
 

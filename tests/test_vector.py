@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Text
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
 from recurra.envs import Streams, TMaze, TMazeVector, make_streams
 from recurra.errors import UserError
 

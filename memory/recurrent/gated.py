@@ -72,7 +72,7 @@ class LSTM(Memory):
         self.network = nn.LSTM(dim, dim, batch_first=True)
         _initialise(self.network)
         with torch.no_grad():  # torch orders the gates input, forget, cell, output
-            self.network.bias_ih_l0[dim : 2 * dim] = 1.0
+            self.network.get_parameter("bias_ih_l0")[dim : 2 * dim] = 1.0
 
     def initial_state(
         self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -92,7 +92,7 @@ class LSTM(Memory):
 def _initialise(network: nn.GRU | nn.LSTM) -> None:
     for name, parameter in network.named_parameters():
         if name.startswith("weight_hh"):
-            for gate in parameter.split(network.hidden_size):
+            for gate in parameter.data.chunk(len(parameter) // network.hidden_size):
                 nn.init.orthogonal_(gate)
         elif name.startswith("bias"):
             nn.init.zeros_(parameter)
@@ -117,7 +117,7 @@ def _run(memory: Any, x: Tensor, state: State, first: Tensor | None, present: Te
 
 def _run_dense(network: nn.GRU | nn.LSTM, x: Any, state: State) -> tuple[Any, State]:
     # In the parameters' own precision: autocast would round the state that is carried from token to token.
-    weight = network.weight_hh_l0
+    weight: Any = network.weight_hh_l0
     with torch.autocast(weight.device.type, enabled=False):
         before = tuple(field.to(weight.dtype).unsqueeze(0) for field in state)
         y, after = network(x.to(dtype=weight.dtype), before if len(before) > 1 else before[0])
