@@ -78,10 +78,10 @@ def write(
     """
     page = Path(folder, "index.html")
     body = [_table(result["rows"], grid)]
-    numbers = [name for name in grid if all(isinstance(row[name], int | float) for row in result["rows"])]
-    if numbers:
-        plot(result["rows"], numbers[0], Path(folder, "plot.svg"))
-        body.append(f'<img src="plot.svg" alt="by {html.escape(numbers[0])}">')
+    axis = next((name for name in grid if all(isinstance(row[name], int | float) for row in result["rows"])), None)
+    if axis is not None:
+        plot(result["rows"], grid, axis, Path(folder, "plot.svg"))
+        body.append(f'<img src="plot.svg" alt="by {html.escape(axis)}">')
     frames = _frames(agent, dict(options), seed)
     if frames:
         # A page may not end its script early, whatever an environment draws.
@@ -90,29 +90,34 @@ def write(
     return page
 
 
-def plot(rows: list[dict[str, Any]], name: str, path: Path) -> None:
-    """Draw success (or return, where there is no success) over a numeric option, a line for each run."""
-    import matplotlib
+def plot(rows: list[dict[str, Any]], grid: list[str], axis: str, path: Path) -> None:
+    """Draw success (or return, where there is no success) over a numeric option.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    There is a line for each run and for each combination of the grid's other options.
+    """
+    from matplotlib.figure import Figure
 
     figure = "success_rate" if all(row["success_rate"] is not None for row in rows) else "mean_return"
-    canvas, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
-    for run in dict.fromkeys(row["run"] for row in rows):
-        points = sorted((row[name], row[figure]) for row in rows if row["run"] == run)
-        memory = next(row["memory"] for row in rows if row["run"] == run)
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"{memory} ({run})")
-    values = [row[name] for row in rows]
+    canvas = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = canvas.subplots()
+    runs = {row["run"]: row["memory"] for row in rows}
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        alone = list(runs.values()).count(row["memory"]) == 1
+        label = row["memory"] if alone else f"{row['memory']} ({row['run']})"
+        label += "".join(f", {name} {row[name]}" for name in grid if name != axis)
+        lines.setdefault(label, []).append((row[axis], row[figure]))
+    for label, points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
+    values = [row[axis] for row in rows]
     if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_xscale("log")
     if figure == "success_rate":
         axes.set_ylim(-0.03, 1.03)
-    axes.set(xlabel=name, ylabel=figure.replace("_", " "))
+    axes.set(xlabel=axis, ylabel=figure.replace("_", " "))
     axes.grid(alpha=0.3)
     axes.legend()
     canvas.savefig(path)
-    pyplot.close(canvas)
 
 
 def _table(rows: list[dict[str, Any]], grid: list[str]) -> str:
@@ -128,26 +133,20 @@ def shown(value: Any) -> str:
     >>> shown(0.98765), shown(12), shown(None)
     ('0.988', '12', '–')
     """
-    if value is None:
-        return "–"
-    return (
-        f"{value:.4g}"
-        if isinstance(value, float) and abs(value) >= 1
-        else f"{value:.3f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3f}"
+    return "–" if value is None else str(value)
 
 
 def _frames(agent: ActorCritic, options: dict[str, Any], seed: int, most: int = 500) -> list[tuple[str, str]]:
     """Play one episode and keep its pictures, where the environment draws itself in text."""
     name = options.pop("id")
-    spec = gymnasium.spec(name)
     env = gymnasium.make(name, **options)
-    if "ansi" not in env.metadata.get("render_modes", ()):
-        env.close()
+    modes = env.metadata.get("render_modes", ())
+    env.close()
+    if "ansi" not in modes:
         return []
-    env = gymnasium.make(spec, render_mode="ansi", **options)
+    env = gymnasium.make(name, render_mode="ansi", **options)
     obs, _ = env.reset(seed=seed)
     state, first, total = None, True, 0.0
     frames = [(str(env.render()), "step 0")]

@@ -1,0 +1,37 @@
+# Each target sets up what it needs; a second call finds it there.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo/$(shell date +%Y-%m-%d-%H%M%S)
+
+.PHONY: demo test test-long check clean
+
+# Train an agent that remembers and one that cannot, in two minutes, and see how far each walks.
+demo: .venv/ready
+	$(BIN)/recurra train tmaze --root $(DEMO)
+	$(BIN)/recurra train tmaze --memory none --steps 100000 --root $(DEMO)/none
+	$(BIN)/recurra eval $(DEMO)/tmaze/0 $(DEMO)/none/tmaze/0 --grid.corridor 10,32,100,1000,10000 --report $(DEMO)/report
+	@echo "next: open $(DEMO)/report/index.html, or $(BIN)/recurra eval $(DEMO)/tmaze/0 --env.corridor 100000 --episodes 20"
+
+# Two test processes, tests of one file together.
+test: .venv/ready
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-long: .venv/ready
+	$(BIN)/pytest -q -n 2 --dist loadfile
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=.types $(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# torch first, at the version of constraints.txt: what is installed after it must not choose another.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recurra needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
