@@ -95,6 +95,17 @@ class Memory(nn.Module, ABC):
                 raise UserError(f"the state is of {rows} streams, x of {tokens[0]}")
         return x, state
 
+    def begin_step(self, x: Tensor, state: Any, first: Tensor | None) -> Any:
+        """Check a token ``x (batch, dim)``; give the state that it continues from, fresh where ``first`` is set.
+
+        Every override of `step` that does not hand its arguments on starts with this call.
+        """
+        _, state = self.begin(x.unsqueeze(-2), state, None if first is None else first.unsqueeze(-1), None)
+        if first is None:
+            return state
+        options: dict[str, Any] = {"agents": x.shape[1]} if self.team else {}
+        return states.reset(state, first, self.initial_state(1, device=x.device, **options))
+
     def placement(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> dict[str, Any]:
         """Give ``device`` and ``dtype`` for a state's tensors: the parameters' own by default, at least float32."""
         parameter = next(self.parameters(), None)

@@ -53,35 +53,43 @@ class ShortConvolution(Memory):
     ) -> tuple[Tensor, ShortConvolutionState]:
         """Read a piece: see `Memory.forward`."""
         x, state = self.begin(x, state, first, present)
-        batch, time, dim = x.shape
-        tail = self.width - 1
-        # Each token's episode within the piece; what the state carries is of episode 0.
-        episode = x.new_zeros(batch, time, dtype=torch.long) if first is None else first.long().cumsum(1)
-        final, count = episode[:, -1:] if time else episode.new_zeros(batch, 1), episode.new_full((batch, 1), time)
-        order = None
-        if present is not None:  # the present tokens side by side, so that a window skips the absent ones
-            order = (~present).byte().argsort(dim=1, stable=True)
-            x, episode = x.gather(1, order.unsqueeze(-1).expand_as(x)), episode.gather(1, order)
-            count = present.sum(1, keepdim=True)
+        time, tail = x.shape[1], self.width - 1
         inputs = torch.cat((state.tail, x.to(torch.promote_types(x.dtype, state.tail.dtype))), 1)
-        episode = functional.pad(episode, (tail, 0))
+        weight = self.weight.to(inputs.dtype)
+        # Each token's episode within the piece; what the state carries is of episode 0.
+        episode = None if first is None else functional.pad(first.long().cumsum(1), (tail, 0))
+        if present is not None:  # absent tokens to the front, where no window over the present ones meets them
+            order = functional.pad(present.byte(), (tail, 0), value=1).argsort(dim=1, stable=True)
+            inputs = inputs.take_along_dim(order.unsqueeze(-1), 1)
+            episode = None if episode is None else episode.gather(1, order)
 
         # y_t = SiLU(sum over lags of weight_lag x_{t-lag}), over the tokens of the same episode
-        y = torch.zeros_like(inputs[:, tail:])
-        for lag, weight in enumerate(self.weight):
+        y = inputs[:, tail:] * weight[0]
+        for lag in range(1, self.width):
             window = slice(tail - lag, tail - lag + time)
-            term = inputs[:, window] * weight
-            if first is not None and lag:
-                term = term.masked_fill((episode[:, window] != episode[:, tail:]).unsqueeze(-1), 0.0)
-            y = y + term
+            earlier = inputs[:, window]
+            if episode is not None:
+                earlier = earlier * (episode[:, window] == episode[:, tail:]).unsqueeze(-1)
+            y.addcmul_(earlier, weight[lag])
         y = functional.silu(y)
+        if present is not None:
+            back = (~present).sum(1, keepdim=True) + present.cumsum(1) - 1
+            y = hide(y.take_along_dim(back.unsqueeze(-1), 1), present)
 
-        kept = count + torch.arange(tail, device=x.device)
-        last = inputs.gather(1, kept.unsqueeze(-1).expand(-1, -1, dim))
-        last = last.masked_fill((episode.gather(1, kept) != final).unsqueeze(-1), 0.0)
-        if order is not None:
-            y = torch.zeros_like(y).scatter(1, order.unsqueeze(-1).expand_as(y), y)
-        return hide(y, present), ShortConvolutionState(last)
+        last = inputs[:, time:].clone()  # a view would keep the whole piece
+        if first is not None and episode is not None:
+            ended = episode[:, time:] < first.sum(1, keepdim=True)
+            last = last.masked_fill(ended.unsqueeze(-1), 0.0)
+        return y, ShortConvolutionState(last)
+
+    def step(
+        self, x: Tensor, state: ShortConvolutionState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, ShortConvolutionState]:
+        """Read one token of each stream: see `Memory.step`."""
+        state = self.begin_step(x, state, first)
+        inputs = torch.cat((state.tail, x.unsqueeze(1).to(torch.promote_types(x.dtype, state.tail.dtype))), 1)
+        y = (inputs * self.weight.flip(0).to(inputs.dtype)).sum(1)
+        return functional.silu(y), ShortConvolutionState(inputs[:, 1:])
 
 
 class SwiGLU(nn.Module):

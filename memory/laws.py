@@ -15,10 +15,9 @@ import copy
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ from torch.autograd.gradcheck import GradcheckError
 from recurra.errors import UserError, nearest
 from recurra.memory import state as states
 from recurra.memory.base import Memory
+from recurra.memory.cases import Case, Read, Stream, device_of, draw, draw_presence, draw_stream, fresh, read
 
 _FLOOR = 1e-2  # of relative errors
 _SINGLE = 1e-6  # what an error in float32 counts beside one in float64
@@ -62,69 +62,6 @@ class Figure(float):
         return figure
 
 
-class Stream(NamedTuple):
-    """Some tokens of each stream: x ``(batch, [agents,] time, dim)`` with its flags."""
-
-    x: Tensor
-    first: Tensor | None = None
-    present: Tensor | None = None
-
-    @property
-    def time(self) -> int:
-        """Number of tokens."""
-        return self.x.shape[-2]
-
-    def cut(self, begin: int, end: int) -> "Stream":
-        """Take the tokens from ``begin`` to before ``end``."""
-        first, present = (None if flags is None else flags[..., begin:end] for flags in (self.first, self.present))
-        return Stream(self.x[..., begin:end, :], first, present)
-
-    def row(self, row: int) -> "Stream":
-        """Take one stream as a batch of one."""
-        first, present = (None if flags is None else flags[row : row + 1] for flags in (self.first, self.present))
-        return Stream(self.x[row : row + 1], first, present)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A random stream, and where to cut it.
-
-    Of four seeds in a row the first gives everything (first, present, a carried state), the second has no ``first``,
-    the third neither ``present`` nor a carried state, the fourth nothing but x. Where a memory has a grain, cuts and
-    resets are at its multiples and whole grains are absent.
-
-    Attributes:
-        seed: what the case is drawn from.
-        stream: the tokens; x is normal.
-        prefix: what was read before them; None where they are the beginning.
-        cuts: where pieces end, an empty piece and one of a single token (or grain) among them.
-        generator: for what else a law draws.
-    """
-
-    seed: int
-    stream: Stream
-    prefix: Stream | None
-    cuts: tuple[int, ...]
-    generator: torch.Generator
-
-    def __str__(self) -> str:
-        batch, *agents, time, _ = self.stream.x.shape
-        team = "".join(f", agents {count}" for count in agents)
-        return f"seed {self.seed}, batch {batch}{team}, time {time}, cuts {self.cuts}"
-
-    def state(self, memory: Memory) -> Any:
-        """Give the state that the stream continues from: None where it is the beginning."""
-        if self.prefix is None:
-            return None
-        with torch.no_grad():
-            return _read(memory, self.prefix)[1]
-
-    def single(self) -> "Case":
-        """Give the same case in float32."""
-        prefix = self.prefix and self.prefix._replace(x=self.prefix.x.float())
-        return replace(self, stream=self.stream._replace(x=self.stream.x.float()), prefix=prefix)
-
-
 def check(memory: Memory, *, laws: Iterable[str] | None = None, cases: int = 3, seed: int = 0, time: int = 40) -> None:
     """Test that a memory obeys the laws.
 
@@ -148,7 +85,7 @@ def check(memory: Memory, *, laws: Iterable[str] | None = None, cases: int = 3, 
     broken = {}
     cause = None
     for name, (figure, place, error) in _worst(memory, laws, cases, seed, time).items():
-        allowed = _allowed(name, memory)
+        allowed = math.inf if name == "bounded" and not memory.bounded else BOUNDS[name]
         if figure > allowed:
             broken[name] = f"  {name}: {figure:.3g} where at most {allowed:g} is allowed: {figure.what} [{place}]"
             cause = cause or error
@@ -178,7 +115,7 @@ def _worst(
     names = list(LAWS if laws is None else laws)
     if unknown := [name for name in names if name not in LAWS]:
         raise UserError(f"there is no law {unknown[0]!r}: {nearest(unknown[0], LAWS)}")
-    device = _device(memory)
+    device = device_of(memory)
     generators = [device] if device.type == "cuda" else []
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(generators):
         worst: dict[str, tuple[Figure, str, Exception | None]] = {}
@@ -195,69 +132,11 @@ def _judge(memory: Memory, name: str, seed: int, time: int) -> tuple[Figure, str
     place = f"seed {seed}"
     torch.default_generator.manual_seed(seed)  # for a memory that is random itself; our own draws do not use it
     try:
-        case = _draw(memory, seed, time)
+        case = draw(memory, seed, time)
         place = str(case)
         return LAWS[name](_disturbed(memory, case.generator), case), place, None
     except Exception as error:  # whatever a memory raises breaks the law
         return Figure(math.inf, f"{type(error).__name__}: {_brief(error)}"), place, error
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).partition("\n\n")[0].split())[:300]
-
-
-def _allowed(name: str, memory: Memory) -> float:
-    return math.inf if name == "bounded" and not memory.bounded else BOUNDS[name]
-
-
-# Cases ----------------------------------------------------------------------------------------------------------------
-
-
-def _draw(memory: Memory, seed: int, time: int) -> Case:
-    generator = torch.Generator().manual_seed(seed)
-    kind = seed % 4
-
-    def whole(low: int, high: int) -> int:
-        return int(torch.randint(low, high + 1, (), generator=generator))
-
-    few = 1 if kind else 2  # in the case that has everything, streams and agents have others beside them
-    shape = (whole(few, 4), whole(few, 4)) if memory.team else (whole(few, 4),)
-    most = max(time // memory.grain, 4)
-    grains = whole(3, most)
-    stream = _stream(memory, shape, grains * memory.grain, generator)
-    if kind in (1, 3):
-        stream = stream._replace(first=None)
-    if kind in (2, 3):
-        stream = stream._replace(present=None)
-    prefix = None if kind in (2, 3) else _stream(memory, shape, whole(0, most) * memory.grain, generator)
-    single, empty, anywhere = whole(1, grains - 1), whole(0, grains), whole(0, grains)
-    cuts = sorted((single, single + 1, empty, empty, anywhere))
-    return Case(
-        seed=seed,
-        stream=stream,
-        prefix=prefix,
-        cuts=tuple(cut * memory.grain for cut in cuts),
-        generator=generator,
-    )
-
-
-def _stream(memory: Memory, shape: tuple[int, ...], time: int, generator: torch.Generator) -> Stream:
-    """Draw tokens with resets, one of them at the start of the first stream, and with absent ones."""
-    device = _device(memory)
-    x = torch.randn(*shape, time, memory.dim, generator=generator, dtype=torch.float64)
-    resets = torch.rand(shape[0], time, generator=generator) < 0.1
-    resets[:, torch.arange(time) % memory.grain != 0] = False
-    resets[:1, :1] = True
-    return Stream(x.to(device), resets.to(device), _presence(memory, shape, time, generator).to(device))
-
-
-def _presence(memory: Memory, shape: tuple[int, ...], time: int, generator: torch.Generator) -> Tensor:
-    """Draw which tokens are present: four of five, and in the last stream a quarter of the time nobody."""
-    grains = time // memory.grain
-    flags = torch.rand(*shape, grains, generator=generator) < 0.8
-    begin = int(torch.randint(0, grains + 1, (), generator=generator))
-    flags[-1, ..., begin : begin + grains // 4] = False
-    return flags.repeat_interleave(memory.grain, -1)
 
 
 def _disturbed(memory: Memory, generator: torch.Generator) -> Memory:
@@ -270,45 +149,11 @@ def _disturbed(memory: Memory, generator: torch.Generator) -> Memory:
     return memory
 
 
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).partition("\n\n")[0].split())[:300]
+
+
 # What laws are made of ------------------------------------------------------------------------------------------------
-
-
-def _device(memory: Memory) -> torch.device:
-    return next((parameter.device for parameter in memory.parameters()), torch.device("cpu"))
-
-
-def _fresh(memory: Memory, x: Tensor) -> Any:
-    """Give the state at the beginning of x."""
-    options: dict[str, Any] = {"agents": x.shape[1]} if memory.team else {}
-    return memory.initial_state(len(x), **options)
-
-
-def _read(memory: Memory, stream: Stream, state: Any = None, cuts: tuple[int, ...] = ()) -> tuple[Tensor, Any]:
-    """Read a stream in pieces; a memory that alters the state it is given gets no hold of the law's own."""
-    outputs = []
-    if state is not None:
-        state = states.transform(torch.clone, state)
-    for begin, end in pairwise((0, *cuts, stream.time)):
-        piece = stream.cut(begin, end)
-        y, state = memory(piece.x, state, first=piece.first, present=piece.present)
-        outputs.append(y)
-        if not isinstance(state, tuple):
-            raise TypeError(f"the state is a {type(state).__name__}, no NamedTuple")
-        if strays := list(_strays("state", state, len(piece.x))):
-            raise TypeError("; ".join(strays))
-    return torch.cat(outputs, -2), state
-
-
-def _strays(name: str, value: Any, batch: int) -> Iterator[str]:
-    """Name what has no place in a state."""
-    if isinstance(value, Tensor):
-        if value.shape[:1] != (batch,):
-            yield f"{name} is of shape {tuple(value.shape)} for {batch} streams"
-    elif isinstance(value, tuple):
-        for inner, part in zip(getattr(value, "_fields", range(len(value))), value, strict=True):
-            yield from _strays(f"{name}.{inner}", part, batch)
-    else:
-        yield f"{name} is of type {type(value).__name__}, neither a tensor nor a tuple"
 
 
 def _rows(state: Any, row: int) -> Any:
@@ -347,8 +192,17 @@ def _state_error(memory: Memory, case: Case, actual: Any, expected: Any, what: s
     x = case.stream.x[:1, ..., : 2 * memory.grain, :]
     probe = Stream(x.expand(batch, *x.shape[1:]))
     with torch.no_grad():
-        continued, wanted = (_read(memory, probe, state)[0] for state in (actual, expected))
+        continued, wanted = (read(memory, probe, state)[0] for state in (actual, expected))
     return _error(continued, wanted, f"{what}, as it continues")
+
+
+def _unlike(memory: Memory, case: Case, actual: Read, expected: Read, how: str) -> list[Figure]:
+    """Give the errors of what a reading gave, outputs and final state, against what it should have given."""
+    (y, last), (y_expected, last_expected) = actual, expected
+    return [
+        _error(y, y_expected, f"outputs {how}"),
+        _state_error(memory, case, last, last_expected, f"final state {how}"),
+    ]
 
 
 def _flaw(found: bool, what: str) -> Figure:
@@ -409,43 +263,34 @@ def split(memory: Memory, case: Case) -> Figure:
     """
     stream, state = case.stream, case.state(memory)
     with torch.inference_mode():  # before the others: what a memory caches here must not spoil them
-        inference = _read(memory, stream, state, case.cuts)
+        inference = read(memory, stream, state, case.cuts)
     with torch.no_grad():
-        ungraded = _read(memory, stream, state, case.cuts)
-        given, kept = stream.x.clone(), states.transform(torch.clone, state or _fresh(memory, stream.x))
+        ungraded = read(memory, stream, state, case.cuts)
+        given, kept = stream.x.clone(), states.transform(torch.clone, state or fresh(memory, stream.x))
         before = states.transform(torch.clone, kept)
         memory(given, kept, first=stream.first, present=stream.present)
-    y, last = _read(memory, stream, state)
+    whole = read(memory, stream, state)
+    pieces = read(memory, stream, state, case.cuts)
     figures = [
-        _flaw(y.shape != stream.x.shape, f"outputs {tuple(y.shape)} for x {tuple(stream.x.shape)}"),
+        _flaw(whole[0].shape != stream.x.shape, f"outputs {tuple(whole[0].shape)} for x {tuple(stream.x.shape)}"),
         _error(given, stream.x, "the x that the memory was given"),
         *_errors(kept, before, "the state that the memory was given"),
+        *_unlike(memory, case, pieces, whole, "in pieces"),
+        *_unlike(memory, case, ungraded, whole, "in pieces under no_grad"),
+        *_unlike(memory, case, inference, whole, "in pieces under inference_mode"),
     ]
-    runs = {"in pieces": _read(memory, stream, state, case.cuts), "no_grad": ungraded, "inference_mode": inference}
-    for way, (y_way, last_way) in runs.items():
-        figures += [
-            _error(y_way, y, f"outputs, {way}"),
-            _state_error(memory, case, last_way, last, f"final state, {way}"),
-        ]
     if memory.grain == 1:
-        y, last = _read(memory, stream._replace(present=None), state)
         outputs, stepped = [], state
         for t in range(stream.time):
             first_t = None if stream.first is None else stream.first[:, t]
             y_t, stepped = memory.step(stream.x[..., t, :], stepped, first=first_t)
             outputs.append(y_t)
-        figures += [
-            _error(torch.stack(outputs, -2), y, "outputs, step by step"),
-            _state_error(memory, case, stepped, last, "final state, step by step"),
-        ]
+        steps, whole = (torch.stack(outputs, -2), stepped), read(memory, stream._replace(present=None), state)
+        figures += _unlike(memory, case, steps, whole, "step by step")
     memory, case = memory.float(), case.single()
     state = case.state(memory)
-    y, last = _read(memory, case.stream, state)
-    y_pieces, last_pieces = _read(memory, case.stream, state, case.cuts)
-    singles = [
-        _error(y_pieces, y, "outputs, in pieces in float32"),
-        _state_error(memory, case, last_pieces, last, "final state, in pieces in float32"),
-    ]
+    whole, pieces = read(memory, case.stream, state), read(memory, case.stream, state, case.cuts)
+    singles = _unlike(memory, case, pieces, whole, "in pieces in float32")
     return max(figures + [Figure(_SINGLE * figure, figure.what) for figure in singles])
 
 
@@ -462,21 +307,19 @@ def first(memory: Memory, case: Case) -> Figure:
         flags = stream.present.clone()
         flags[-1, ..., middle : middle + memory.grain] = False
         stream = stream._replace(present=flags)
-    y, last = _read(memory, stream, state)
+    y, last = read(memory, stream, state)
     figures = []
     for row in range(len(stream.x)):
         alone, outputs, end_state = stream.row(row), [], None
         starts = resets[row].nonzero().flatten().tolist()
         for begin, end in pairwise(sorted({0, *starts, stream.time})):
             episode = alone.cut(begin, end)._replace(first=None)
-            output, end_state = _read(memory, episode, None if begin in starts else _rows(state, row))
+            output, end_state = read(memory, episode, None if begin in starts else _rows(state, row))
             outputs.append(output)
-        figures += [
-            _error(y[row : row + 1], torch.cat(outputs, -2), "outputs against those of separate streams"),
-            _state_error(memory, case, _rows(last, row), end_state, "final state against the last stream's"),
-        ]
-    plain, _ = _read(memory, stream._replace(first=None))
-    flagged, _ = _read(memory, stream._replace(first=none), _fresh(memory, stream.x))
+        apart = torch.cat(outputs, -2), end_state
+        figures += _unlike(memory, case, (y[row : row + 1], _rows(last, row)), apart, "against separate streams")
+    plain, _ = read(memory, stream._replace(first=None))
+    flagged, _ = read(memory, stream._replace(first=none), fresh(memory, stream.x))
     return max(*figures, _error(plain, flagged, "outputs from None against those from an initial state, never reset"))
 
 
@@ -486,13 +329,13 @@ def present(memory: Memory, case: Case) -> Figure:
     shape = tuple(stream.x.shape[:-2])
     flags = stream.present
     if flags is None:
-        flags = _presence(memory, shape, stream.time, case.generator).to(stream.x.device)
+        flags = draw_presence(memory, shape, stream.time, case.generator)
     absent = ~flags.unsqueeze(-1)
     inputs = list(_trained(memory).values())
     runs = []
     for filling in (0.0, math.nan):
         x = stream.x.masked_fill(absent, filling).requires_grad_()
-        y, last = _read(memory, stream._replace(x=x, present=flags), state)
+        y, last = read(memory, stream._replace(x=x, present=flags), state)
         runs.append((y, last, *_slopes(y, [x, *inputs], case)))
     (y_zero, _, *slopes_zero), (y, last, *slopes) = runs
     figures = [
@@ -503,28 +346,25 @@ def present(memory: Memory, case: Case) -> Figure:
     ]
     for row in range(len(y)):
         alone = stream._replace(present=flags).row(row)
-        expected, end_state = _read_present(memory, alone, _rows(state, row))
-        figures += [
-            _error(y[row : row + 1], expected, "outputs against those without absent tokens"),
-            _state_error(memory, case, _rows(last, row), end_state, "final state against that without them"),
-        ]
-    plain, _ = _read(memory, stream._replace(present=None), state)
-    full, _ = _read(memory, stream._replace(present=torch.ones_like(flags)), state)
+        dense = _read_present(memory, alone, _rows(state, row))
+        figures += _unlike(memory, case, (y[row : row + 1], _rows(last, row)), dense, "against no absent tokens")
+    plain, _ = read(memory, stream._replace(present=None), state)
+    full, _ = read(memory, stream._replace(present=torch.ones_like(flags)), state)
     return max(*figures, _error(plain, full, "outputs without present against all present"))
 
 
-def _read_present(memory: Memory, stream: Stream, state: Any) -> tuple[Tensor, Any]:
+def _read_present(memory: Memory, stream: Stream, state: Any) -> Read:
     """Read one stream as if absent tokens were not there; in a team, as if absent agents were not."""
     x, resets, flags = stream
     assert flags is not None
     flags = flags[0].reshape(-1, stream.time)  # a row for each agent, or one
     starts = [] if resets is None else resets[0].nonzero().flatten().tolist()
     changes = 1 + (flags[:, 1:] != flags[:, :-1]).any(0).nonzero().flatten()
-    state = state or _fresh(memory, x)
+    state = state or fresh(memory, x)
     y = torch.zeros_like(x)
     for begin, end in pairwise(sorted({0, *starts, *changes.tolist(), stream.time})):
         if begin in starts:
-            state = _fresh(memory, x)
+            state = fresh(memory, x)
         who = flags[:, begin].nonzero().flatten()
         if len(who) == 0:
             continue
@@ -541,13 +381,13 @@ def causal(memory: Memory, case: Case) -> Figure:
     """What comes from some token on, flags included, changes nothing before it."""
     stream, state = case.stream, case.state(memory)
     shape = tuple(stream.x.shape[:-2])
-    other = _stream(memory, shape, stream.time, case.generator)
+    other = draw_stream(memory, shape, stream.time, case.generator)
     assert other.first is not None
     assert other.present is not None
     x, resets, flags = stream
     resets = torch.zeros_like(other.first) if resets is None else resets
     flags = torch.ones_like(other.present) if flags is None else flags
-    y, _ = _read(memory, Stream(x, resets, flags), state)
+    y, _ = read(memory, Stream(x, resets, flags), state)
     figures = []
     for t in {cut for cut in case.cuts if 0 < cut < stream.time}:
         later = torch.arange(stream.time, device=x.device) >= t
@@ -556,7 +396,7 @@ def causal(memory: Memory, case: Case) -> Figure:
             torch.where(later, other.first, resets),
             torch.where(later, other.present, flags),
         )
-        y_changed, _ = _read(memory, changed, state)
+        y_changed, _ = read(memory, changed, state)
         figures.append(_error(y_changed[..., :t, :], y[..., :t, :], f"outputs before token {t}, where inputs change"))
     return max(figures)
 
@@ -569,45 +409,40 @@ def rows(memory: Memory, case: Case) -> Figure:
     asked of a team from outside.
     """
     stream, state = case.stream, case.state(memory)
-    y, last = _read(memory, stream, state)
+    y, last = read(memory, stream, state)
     figures = []
     for row in range(len(y)):
-        y_row, last_row = _read(memory, stream.row(row), _rows(state, row))
-        figures += [
-            _error(y_row, y[row : row + 1], "outputs of a stream alone against those within the batch"),
-            _state_error(memory, case, last_row, _rows(last, row), "final state alone against that within the batch"),
-        ]
+        alone = read(memory, stream.row(row), _rows(state, row))
+        within = y[row : row + 1], _rows(last, row)
+        figures += _unlike(memory, case, alone, within, "of a stream alone against those within the batch")
     if memory.team:
         figures += _team_figures(memory, case, state)
     return max(figures)
 
 
-def _team_figures(memory: Memory, case: Case, state: Any) -> Iterator[Figure]:
+def _team_figures(memory: Memory, case: Case, state: Any) -> list[Figure]:
     stream = case.stream
-    state = state or _fresh(memory, stream.x)
+    state = state or fresh(memory, stream.x)
 
-    def some(who: Tensor, stream: Stream) -> tuple[Tensor, Any]:
+    def some(who: Tensor, stream: Stream) -> Read:
         present = None if stream.present is None else stream.present[:, who]
-        return _read(memory, Stream(stream.x[:, who], stream.first, present), _members(memory, state, who))
+        return read(memory, Stream(stream.x[:, who], stream.first, present), _members(memory, state, who))
 
     agents = stream.x.shape[1]
     order = torch.randperm(agents, generator=case.generator).to(stream.x.device)
-    y, last = _read(memory, stream, state)
-    y_ordered, last_ordered = some(order, stream)
-    expected = _members(memory, last, order)
-    yield _error(y_ordered, y[:, order], "outputs of agents in another order")
-    yield _state_error(memory, case, last_ordered, expected, "final state of agents in another order")
+    y, last = read(memory, stream, state)
+    ordered = y[:, order], _members(memory, last, order)
+    figures = _unlike(memory, case, some(order, stream), ordered, "of agents in another order")
     if agents == 1:
-        return
+        return figures
     gone, others = order[0], order[1:]
     flags = torch.ones(stream.x.shape[:-1], dtype=torch.bool, device=stream.x.device)
     flags[:, gone] = False
     stream = Stream(stream.x, None, flags)  # without resets, which are for the absent too
-    y, last = _read(memory, stream, state)
+    y, last = read(memory, stream, state)
     y_others, part = some(others, stream)
-    expected = _rejoined(memory, state, part, others)
-    yield _error(y[:, others], y_others, "outputs beside an absent agent against those without it")
-    yield _state_error(memory, case, last, expected, "final state beside an absent agent against that without it")
+    without = y_others, _rejoined(memory, state, part, others)
+    return figures + _unlike(memory, case, (y[:, others], last), without, "beside an absent agent against without it")
 
 
 @torch.no_grad()
@@ -617,10 +452,10 @@ def bounded(memory: Memory, case: Case) -> Figure:
     For ``bounded = False`` it is the bytes for each of these tokens, and any number will do.
     """
     few, many = (-(-tokens // memory.grain) * memory.grain for tokens in (64, 256))
-    stream = _stream(memory, (1, *case.stream.x.shape[1:-2]), many, case.generator)._replace(first=None)
-    _, state = _read(memory, stream.cut(0, few))
+    stream = draw_stream(memory, (1, *case.stream.x.shape[1:-2]), many, case.generator)._replace(first=None)
+    _, state = read(memory, stream.cut(0, few))
     before = states.nbytes(state)
-    after = states.nbytes(_read(memory, stream.cut(few, many), state)[1])
+    after = states.nbytes(read(memory, stream.cut(few, many), state)[1])
     if memory.bounded:
         return Figure(abs(after - before), f"bytes, of {before} after {few} tokens and {after} after {many}")
     return Figure((after - before) / (many - few), "bytes for each token")
@@ -636,13 +471,13 @@ def _continued(memory: Memory, case: Case) -> Figure:
     copied = copy.deepcopy(memory)
     cut = case.stream.time // memory.grain // 2 * memory.grain
     earlier, later = case.stream.cut(0, cut), case.stream.cut(cut, case.stream.time)
-    _, state = _read(memory, earlier, case.state(memory))
+    _, state = read(memory, earlier, case.state(memory))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "state.safetensors")
         states.save(state, path)
-        loaded = states.load(path, like=_fresh(memory, case.stream.x[:1]))
-    y, last = _read(memory, later, state)
-    y_loaded, last_loaded = _read(copied, later, loaded)
+        loaded = states.load(path, like=fresh(memory, case.stream.x[:1]))
+    y, last = read(memory, later, state)
+    y_loaded, last_loaded = read(copied, later, loaded)
     figures = [
         *_errors(loaded, state, "the state read back"),
         _error(y_loaded, y, "outputs of a copy that continues from the saved state"),
@@ -666,18 +501,18 @@ def gradient(memory: Memory, case: Case) -> Figure:
     # One piece against two, with the state carried and with it detached.
     state = case.state(memory)
     x = stream.x.clone().requires_grad_()
-    y, _ = _read(memory, stream._replace(x=x), state)
+    y, _ = read(memory, stream._replace(x=x), state)
     whole = _slopes(y, [x, *parameters], case)
-    y, _ = _read(memory, stream._replace(x=x), state, (middle,))
+    y, _ = read(memory, stream._replace(x=x), state, (middle,))
     carried = _slopes(y, [x, *parameters], case)
     names = ["x", *_trained(memory)]
     figures = [
         _error(slope, wanted, f"gradient of {name} through a carried state")
         for name, slope, wanted in zip(names, carried, whole, strict=True)
     ]
-    y, state = _read(memory, earlier._replace(x=x[..., :middle, :]), state)
+    y, state = read(memory, earlier._replace(x=x[..., :middle, :]), state)
     _slopes(y, [x], case)
-    y, _ = _read(memory, later._replace(x=x[..., middle:, :]), states.detach(state))
+    y, _ = read(memory, later._replace(x=x[..., middle:, :]), states.detach(state))
     (cut,) = _slopes(y, [x], case)
     figures.append(_error(cut[..., :middle, :], torch.zeros_like(earlier.x), "gradient of x through a detached state"))
 
@@ -688,10 +523,10 @@ def _reach(memory: Memory, case: Case) -> Iterator[Figure]:
     """Look for what has no gradient from the last output."""
     shape = tuple(case.stream.x.shape[:-2])
     missing = _trained(memory)
-    remembers = any(True for _ in states.fields(_fresh(memory, case.stream.x)))
+    remembers = any(True for _ in states.fields(fresh(memory, case.stream.x)))
     for time in (case.stream.time, 4 * case.stream.time, 2 * memory.grain):
-        x = _stream(memory, shape, time, case.generator).x.requires_grad_()
-        y, _ = _read(memory, Stream(x))
+        x = draw_stream(memory, shape, time, case.generator).x.requires_grad_()
+        y, _ = read(memory, Stream(x))
         slopes = dict(zip(("", *missing), _slopes(y[..., -1, :], [x, *missing.values()], case), strict=True))
         yield _infinite(slopes.values(), "the gradient from the last output")
         remembers = remembers and not bool(slopes[""][..., 0, :].any())
@@ -724,24 +559,24 @@ def _gradcheck(memory: Memory, stream: Stream, state: Any) -> Figure:
 def numbers(memory: Memory, case: Case) -> Figure:
     """float32 agrees with float64; bfloat16 autocast and extreme inputs stay finite; an empty piece changes nothing."""
     stream, state = case.stream, case.state(memory)
-    y, last = _read(memory, stream, state)
+    y, last = read(memory, stream, state)
     figures = [*_empty(memory, stream, state), *_empty(memory, stream, None)]
     memory, case = memory.float(), case.single()
-    y_single, last_single = _read(memory, case.stream, case.state(memory))
+    y_single, last_single = read(memory, case.stream, case.state(memory))
     last_single = states.transform(lambda field, wide: field.to(wide.dtype), last_single, last)
     figures += [
         _error(y_single.double(), y, "outputs in float32"),
         *_errors(last_single, last, "final state in float32"),
     ]
     with torch.autocast(stream.x.device.type, dtype=torch.bfloat16):
-        y, last = _read(memory, case.stream, case.state(memory), case.cuts)
+        y, last = read(memory, case.stream, case.state(memory), case.cuts)
     figures += [
         _infinite([y, *_floating(last)], "bfloat16 autocast"),
         *_narrow(last, "bfloat16 autocast"),
-        *_narrow(_fresh(copy.deepcopy(memory).bfloat16(), case.stream.x), "a bfloat16 memory"),
+        *_narrow(fresh(copy.deepcopy(memory).bfloat16(), case.stream.x), "a bfloat16 memory"),
     ]
     limit = 1e4 if memory.input_limit is None else min(memory.input_limit, 1e4)
-    x = _stream(memory, tuple(stream.x.shape[:-2]), max(40, memory.grain), case.generator).x.float()
+    x = draw_stream(memory, tuple(stream.x.shape[:-2]), max(40, memory.grain), case.generator).x.float()
     extremes = {
         "zeros": torch.zeros_like(x),
         "ones": torch.ones_like(x),
@@ -750,15 +585,15 @@ def numbers(memory: Memory, case: Case) -> Figure:
         f"one input of {limit:g}": torch.cat((limit * x[..., :1, :].sign(), x[..., 1:, :]), -2),
     }
     for what, x in extremes.items():
-        y, last = _read(memory, Stream(x))
+        y, last = read(memory, Stream(x))
         figures.append(_infinite([y, *_floating(last)], f"reading {what}"))
     return max(figures)
 
 
 def _empty(memory: Memory, stream: Stream, state: Any) -> Iterator[Figure]:
     piece = stream.cut(0, 0)
-    state = state or _fresh(memory, stream.x)
-    y, last = _read(memory, piece, state)
+    state = state or fresh(memory, stream.x)
+    y, last = read(memory, piece, state)
     yield _error(y, piece.x, "outputs of an empty piece")
     yield from (_flaw(error > 0, error.what) for error in _errors(last, state, "state after an empty piece"))
 
@@ -781,29 +616,28 @@ def backends(memory: Memory, case: Case) -> Figure:
     modules: Iterator[Any] = memory.modules()
     choosers = [module for module in modules if getattr(module, "backends", ()) and hasattr(module, "backend")]
 
-    def run() -> tuple[Tensor, Any, tuple[Tensor, ...]]:
+    def run() -> tuple[Read, tuple[Tensor, ...]]:
         x = case.stream.x.clone().requires_grad_()
-        y, last = _read(memory, case.stream._replace(x=x), state)
-        return y, last, _slopes(y, [x, *_trained(memory).values()], case)
+        y, last = read(memory, case.stream._replace(x=x), state)
+        return (y, last), _slopes(y, [x, *_trained(memory).values()], case)
 
-    y, last, slopes = run()
+    usual, slopes = run()
     figures = [Figure(0.0, "no choice of backends")]
     for name in dict.fromkeys(name for module in choosers for name in module.backends):
-        usual = [module.backend for module in choosers]
+        chosen = [module.backend for module in choosers]
         for module in choosers:
             if name in module.backends:
                 module.backend = name
         try:
-            y_other, last_other, slopes_other = run()
+            other, slopes_other = run()
         except UserError:
             continue
         finally:
-            for module, backend in zip(choosers, usual, strict=True):
+            for module, backend in zip(choosers, chosen, strict=True):
                 module.backend = backend
         figures += [
-            _error(y_other, y, f"outputs, backend {name}"),
-            _state_error(memory, case, last_other, last, f"final state, backend {name}"),
-            *(_error(a, b, f"gradients, backend {name}") for a, b in zip(slopes_other, slopes, strict=True)),
+            *_unlike(memory, case, other, usual, f"of backend {name}"),
+            *(_error(a, b, f"gradients of backend {name}") for a, b in zip(slopes_other, slopes, strict=True)),
         ]
     worst = max(figures)
     return Figure(_SINGLE * worst, worst.what) if single else worst

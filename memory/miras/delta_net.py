@@ -45,7 +45,7 @@ class DeltaNet(Memory):
     backends = ("reference", "chunked")
 
     def __init__(
-        self, dim: int, *, heads: int = 4, convolution: int = 4, chunk: int = 64, backend: str | None = None
+        self, dim: int, *, heads: int = 4, convolution: int = 4, chunk: int = 32, backend: str | None = None
     ) -> None:
         super().__init__()
         if heads < 1 or dim % heads:
@@ -83,17 +83,37 @@ class DeltaNet(Memory):
             mixed = functional.silu(mixed)
         else:
             mixed, convolution = self.convolution(mixed, convolution, first=first, present=present)
-        q, k, v = mixed.unflatten(-1, (3, self.heads, self.dim // self.heads)).unbind(-3)
+        y, matrix = self._recall(x, mixed, state.matrix, first, present)
+        return hide(y, present), DeltaNetState(matrix, convolution)
+
+    def step(
+        self, x: Tensor, state: DeltaNetState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, DeltaNetState]:
+        """Read one token of each stream: see `Memory.step`."""
+        state = self.begin_step(x, state, first)
+        mixed, convolution = self.projection(x), state.convolution
+        if self.convolution is None:
+            mixed = functional.silu(mixed)
+        else:
+            mixed, convolution = self.convolution.step(mixed, convolution)
+        y, matrix = self._recall(x.unsqueeze(1), mixed.unsqueeze(1), state.matrix)
+        return y.squeeze(1), DeltaNetState(matrix, convolution)
+
+    def _recall(
+        self, x: Tensor, mixed: Tensor, matrix: Tensor, first: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Write to the matrix and read it, given the mixed queries, keys and values of x."""
+        mixed = mixed.unflatten(-1, (3, self.heads, self.dim // self.heads))
+        q, k = functional.normalize(mixed[..., :2, :, :], dim=-1).unbind(-3)
         o, matrix = delta_rule(
-            functional.normalize(q, dim=-1),
-            functional.normalize(k, dim=-1),
-            v,
+            q,
+            k,
+            mixed[..., 2, :, :],
             beta=self.strength(x).sigmoid(),
-            initial_state=state.matrix,
+            initial_state=matrix,
             first=first,
             present=present,
             chunk=self.chunk,
             backend=self.backend,
         )
-        y = self.output(self.norm(o).flatten(-2))
-        return hide(y, present), DeltaNetState(matrix, convolution)
+        return self.output(self.norm(o).flatten(-2)), matrix

@@ -1,5 +1,6 @@
 """The gated recurrent networks that everyone knows: GRU and LSTM, on torch's fused kernels."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +55,10 @@ class GRU(Memory):
         x, state = self.begin(x, state, first, present)
         return _run(self, x, state, first, present)
 
+    def step(self, x: Tensor, state: GRUState | None = None, *, first: Tensor | None = None) -> tuple[Tensor, GRUState]:
+        """Read one token of each stream: see `Memory.step`."""
+        return _step(self.network, torch.gru_cell, x, self.begin_step(x, state, first))
+
 
 class LSTM(Memory):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), as `torch.nn.LSTM` computes it.
@@ -88,6 +93,12 @@ class LSTM(Memory):
         x, state = self.begin(x, state, first, present)
         return _run(self, x, state, first, present)
 
+    def step(
+        self, x: Tensor, state: LSTMState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """Read one token of each stream: see `Memory.step`."""
+        return _step(self.network, torch.lstm_cell, x, self.begin_step(x, state, first))
+
 
 def _initialise(network: nn.GRU | nn.LSTM) -> None:
     for name, parameter in network.named_parameters():
@@ -116,10 +127,23 @@ def _run(memory: Any, x: Tensor, state: State, first: Tensor | None, present: Te
 
 
 def _run_dense(network: nn.GRU | nn.LSTM, x: Any, state: State) -> tuple[Any, State]:
-    # In the parameters' own precision: autocast would round the state that is carried from token to token.
     weight: Any = network.weight_hh_l0
-    with torch.autocast(weight.device.type, enabled=False):
+    with _unrounded(weight):
         before = tuple(field.to(weight.dtype).unsqueeze(0) for field in state)
         y, after = network(x.to(dtype=weight.dtype), before if len(before) > 1 else before[0])
     after = after if len(before) > 1 else (after,)
     return y, type(state)(*(field.squeeze(0).to(old.dtype) for field, old in zip(after, state, strict=True)))
+
+
+def _step(network: nn.GRU | nn.LSTM, cell: Callable[..., Any], x: Tensor, state: State) -> tuple[Tensor, State]:
+    weights: Any = network.all_weights[0]
+    with _unrounded(weights[0]):
+        before = tuple(field.to(weights[0].dtype) for field in state)
+        after = cell(x.to(weights[0].dtype), before if len(before) > 1 else before[0], *weights)
+    after = after if len(before) > 1 else (after,)
+    return after[0], type(state)(*(field.to(old.dtype) for field, old in zip(after, state, strict=True)))
+
+
+def _unrounded(weight: Tensor) -> torch.autocast:
+    """Compute in the parameters' own precision: autocast would round the state carried from token to token."""
+    return torch.autocast(weight.device.type, enabled=False)

@@ -1,0 +1,28 @@
+"""Gates: how much is written, and how much is kept."""
+
+import torch
+from torch import Tensor
+
+
+def gate(logits: Tensor, *, closing: bool) -> Tensor:
+    """Give gates between 0 and 1: the sigmoid, or one that is stretched so that it closes and opens exactly.
+
+    The stretched one is clamp(1.2 sigmoid - 0.1, 0, 1), as the hard concrete gate of Louizos et al. 2018
+    (arXiv 1712.01312) without its noise. A gate that never closes exactly forgets, or writes what it should not, a
+    little at every token: over a long stream that is everything.
+
+    >>> gate(torch.tensor([-9.0, 0.0, 9.0]), closing=True)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    opened = torch.sigmoid(logits)
+    return (1.2 * opened - 0.1).clamp(0.0, 1.0) if closing else opened
+
+
+def log_gate(opened: Tensor) -> Tensor:
+    """Give the logarithm of gates, -inf for those that are shut, with a gradient of 0 there instead of NaN.
+
+    >>> log_gate(torch.tensor([0.0, 1.0]))
+    tensor([-inf, 0.])
+    """
+    shut = opened <= 0
+    return opened.masked_fill(shut, 1.0).log().masked_fill(shut, -torch.inf)

@@ -1,0 +1,138 @@
+"""Minimal recurrent networks, whose gates do not look at the state: minGRU and minLSTM."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from recurra.kernels import linear_recurrence
+from recurra.memory.base import Memory, hide
+from recurra.memory.gates import gate, log_gate
+
+
+class MinimalState(NamedTuple):
+    """What a minimal recurrent network keeps: ``hidden (batch, hidden_dim)``."""
+
+    hidden: Tensor
+
+
+class MinGRU(Memory):
+    """minGRU (Feng et al. 2024, arXiv 2410.01201, Section 3.1 and Appendix B).
+
+    Without the state in its gates it is a linear recurrence, computed in parallel::
+
+        z_t = sigmoid(W_z x_t)        c_t = g(W_h x_t)        h_t = (1 - z_t) h_{t-1} + z_t c_t
+
+    Args:
+        dim: width of inputs and outputs.
+        expansion: width of the state over dim; beyond 1, outputs are projected back.
+        closing: gates that close exactly, see `recurra.memory.gates.gate`.
+        positive: candidates through g(x) = x + 1/2 where x >= 0 and sigmoid(x) below, as in the paper's Appendix B;
+            otherwise as they are, as in its main text.
+        backend: see `recurra.kernels.linear_recurrence`.
+
+    >>> y, state = MinGRU(8, expansion=2)(torch.ones(2, 5, 8))
+    >>> y.shape, state.hidden.shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 16]))
+    """
+
+    backends = ("reference", "chunked")
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        expansion: int = 1,
+        closing: bool = False,
+        positive: bool = True,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.dim, self.closing, self.positive, self.backend = dim, closing, positive, backend
+        self.projection = nn.Linear(dim, 2 * dim * expansion)  # gate, candidate
+        self.output = nn.Linear(dim * expansion, dim, bias=False) if expansion > 1 else nn.Identity()
+
+    def initial_state(
+        self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> MinimalState:
+        """Give zeros."""
+        return MinimalState(torch.zeros(batch, self.projection.out_features // 2, **self.placement(device, dtype)))
+
+    def forward(
+        self,
+        x: Tensor,
+        state: MinimalState | None = None,
+        *,
+        first: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> tuple[Tensor, MinimalState]:
+        """Read a piece: see `Memory.forward`."""
+        x, state = self.begin(x, state, first, present)
+        logits, candidate = self.projection(x).to(state.hidden.dtype).chunk(2, dim=-1)
+        z = gate(logits, closing=self.closing)
+        written = z * (_positive(candidate) if self.positive else candidate)
+        flags = {"first": first, "present": present, "backend": self.backend}
+        h, last = linear_recurrence(written, log_gate(1 - z), initial_state=state.hidden, **flags)
+        return hide(self.output(h), present), MinimalState(last)
+
+
+class MinLSTM(Memory):
+    """minLSTM (Feng et al. 2024, arXiv 2410.01201, Section 3.2 and Appendix B).
+
+    Its two gates are normalised, so that the state's scale does not depend on time::
+
+        f_t = sigmoid(W_f x_t)        i_t = sigmoid(W_i x_t)        c_t = g(W_h x_t)
+        h_t = f_t / (f_t + i_t) h_{t-1} + i_t / (f_t + i_t) c_t
+
+    Where both gates are shut (``closing``), all is kept and nothing written. Arguments are those of `MinGRU`.
+
+    >>> y, state = MinLSTM(8)(torch.ones(2, 5, 8))
+    >>> y.shape, state.hidden.shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 8]))
+    """
+
+    backends = ("reference", "chunked")
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        expansion: int = 1,
+        closing: bool = False,
+        positive: bool = True,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.dim, self.closing, self.positive, self.backend = dim, closing, positive, backend
+        self.projection = nn.Linear(dim, 3 * dim * expansion)  # forget gate, input gate, candidate
+        self.output = nn.Linear(dim * expansion, dim, bias=False) if expansion > 1 else nn.Identity()
+
+    def initial_state(
+        self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> MinimalState:
+        """Give zeros."""
+        return MinimalState(torch.zeros(batch, self.projection.out_features // 3, **self.placement(device, dtype)))
+
+    def forward(
+        self,
+        x: Tensor,
+        state: MinimalState | None = None,
+        *,
+        first: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> tuple[Tensor, MinimalState]:
+        """Read a piece: see `Memory.forward`."""
+        x, state = self.begin(x, state, first, present)
+        forget, write, candidate = self.projection(x).to(state.hidden.dtype).chunk(3, dim=-1)
+        f, i = gate(forget, closing=self.closing), gate(write, closing=self.closing)
+        both = f + i
+        share = i / both.masked_fill(both == 0, 1.0)
+        written = share * (_positive(candidate) if self.positive else candidate)
+        flags = {"first": first, "present": present, "backend": self.backend}
+        h, last = linear_recurrence(written, log_gate(1 - share), initial_state=state.hidden, **flags)
+        return hide(self.output(h), present), MinimalState(last)
+
+
+def _positive(x: Tensor) -> Tensor:
+    """Give g(x) = x + 1/2 where x >= 0, sigmoid(x) below: positive and continuous."""
+    return torch.where(x >= 0, x + 0.5, x.sigmoid())
