@@ -175,7 +175,7 @@ def test_files_larger_than_memory_are_read_in_place(tmp_path):
     assert read(source, start=size - 5) == [b"tail!"]
     batches = Batches([source], streams=3, length=1 << 12)
     for _ in range(100):
-        assert next(batches).scored.all()
+        assert next(batches).present.all()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 8 << 10  # kB
 
 
@@ -197,36 +197,32 @@ class Memory:
 
 
 def runs(pieces):
-    """Cut what the rows were given where `first` is set, leaving out what is absent: lists of (token, target)."""
+    """Cut what the rows were given where `first` is set, leaving out what is absent: lists of bytes."""
     found = []
     for row in zip(*(zip(*piece, strict=True) for piece in pieces), strict=True) if pieces else []:
-        for tokens, targets, scored, first, present in row:
-            assert not (scored | first)[~present].any()
+        for tokens, first, present in row:
+            assert not first[~present].any()
             assert not tokens[~present].any()
-            assert not targets[~scored].any()
-            for token, target, known, starts in zip(
-                *(field[present].tolist() for field in (tokens, targets, scored, first)), strict=True
-            ):
+            for token, starts in zip(tokens[present].tolist(), first[present].tolist(), strict=True):
                 if starts:
                     found.append([])
-                found[-1].append((token, target if known else None))
+                found[-1].append(token)
     return found
 
 
 def documents(corpus, window):
-    """Give each document, cut at the window, as (byte, next byte of the document) pairs."""
-    pairs = [list(itertools.zip_longest(data, data[1:])) for data in corpus]
-    return [part[i : i + window] for part in pairs for i in range(0, len(part), window)]
+    """Give the bytes of each document, cut at the window."""
+    return [list(data[i : i + window]) for data in corpus for i in range(0, len(data), window)]
 
 
 @settings(deadline=None, max_examples=150)
 @given(corpus=CORPORA, window=WINDOWS, epochs=st.integers(1, 3), **SHAPES)
-def test_every_document_is_read_once_an_epoch_with_the_next_byte_as_target(corpus, window, epochs, **shape):
+def test_every_document_is_read_once_an_epoch(corpus, window, epochs, **shape):
     batches = Batches([Memory(data) for data in corpus], window=window, epochs=epochs, **shape)
     assert batches.bytes == sum(map(len, corpus))
     pieces = list(batches)
     assert all(piece.tokens.shape == (shape["streams"], shape["length"]) for piece in pieces)
-    assert all(piece.tokens.dtype == piece.targets.dtype == np.uint8 for piece in pieces)
+    assert all(piece.tokens.dtype == np.uint8 for piece in pieces)
     assert sorted(runs(pieces), key=repr) == sorted(documents(corpus, window or 99) * epochs, key=repr)
     assert batches.epoch == epochs
     assert next(batches, None) is None

@@ -17,16 +17,11 @@ class Piece(NamedTuple):
 
     Attributes:
         tokens: uint8, the bytes to read.
-        targets: uint8, the byte of the same document that follows each, also where that one is in the next piece; 0
-            where none follows.
-        scored: bool, whether a byte follows: False at a document's last byte and where nothing is present.
         first: bool, True at each document's first byte, where memory starts afresh.
         present: bool, False where a row has nothing more to read, which only `epochs` brings about.
     """
 
     tokens: NDArray[np.uint8]
-    targets: NDArray[np.uint8]
-    scored: NDArray[np.bool_]
     first: NDArray[np.bool_]
     present: NDArray[np.bool_]
 
@@ -43,16 +38,15 @@ class Batches(Iterator[Piece]):
     >>> from recurra.envs.documents import expand
     >>> batches = Batches(expand("text:shakespeare/macbeth"), streams=1, length=8)
     >>> piece = next(batches)
-    >>> piece.tokens.tobytes(), piece.targets.tobytes(), piece.first[0, :3].tolist()
-    (b'MACBETH\n', b'ACBETH\n\n', [True, False, False])
+    >>> piece.tokens.tobytes(), piece.first[0, :3].tolist()
+    (b'MACBETH\n', [True, False, False])
 
     Args:
         sources: files or bundled works, as `expand` gives them.
         streams: rows.
         length: bytes of each row in a piece.
         seed: of the order.
-        window: documents longer than this many bytes are read as several, each of which starts afresh and is scored to
-            its last byte, since the next is known. None means an even share, the bytes of all documents over `streams`,
+        window: documents longer than this many bytes are read as several, each of which starts afresh. None means an even share, the bytes of all documents over `streams`,
             so that one long file fills all rows with different text; with `epochs` it means that none is cut.
         epochs: how many to read before the iterator ends; None means endlessly.
 
@@ -105,15 +99,13 @@ class Batches(Iterator[Piece]):
             UserError: if a document cannot be read any more.
         """
         shape = (self.streams, self.length)
-        tokens, targets = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-        scored, first, present = (np.zeros(shape, np.bool_) for _ in range(3))
-        piece = Piece(tokens, targets, scored, first, present)
+        piece = Piece(np.zeros(shape, np.uint8), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_))
         for row in range(self.streams):
             done = 0
             while done < self.length and (place := self._rows[row] or self._take()):
                 done += place.read(piece, row, done)
-                self._rows[row] = place if place.at < place.end else None
-        if not present.any():
+                self._rows[row] = place if place.at < len(place.text) else None
+        if not piece.present.any():
             raise StopIteration
         return piece
 
@@ -134,7 +126,7 @@ class Batches(Iterator[Piece]):
         text = source.array()[begin : source.size]  # a file that has grown meanwhile stays what it was
         if begin + len(text) != source.size:
             raise UserError(f"{source.name} has become shorter since reading began: it held {source.size} bytes")
-        return _Place(part=part, at=at, end=min(self._window, len(text)), text=text)
+        return _Place(part=part, at=at, text=text[: self._window])
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything needed to continue identically, in dicts, lists, numbers and strings only."""
@@ -161,21 +153,17 @@ class Batches(Iterator[Piece]):
 
 @dataclass
 class _Place:
-    """Where a row stands: at `at` of a part that ends at `end`; `text` goes on to the end of the whole document."""
+    """Where a row stands: at byte `at` of a part, whose bytes are `text`."""
 
     part: int
     at: int
-    end: int
     text: NDArray[np.uint8]
 
     def read(self, piece: Piece, row: int, begin: int) -> int:
         """Fill a row of the piece from `begin` on as far as the part goes, and say how many bytes that is."""
-        count = min(piece.tokens.shape[1] - begin, self.end - self.at)
-        ahead = self.text[self.at + 1 : self.at + 1 + count]  # shorter by one at the document's end
-        here, known = slice(begin, begin + count), slice(begin, begin + len(ahead))
+        count = min(piece.tokens.shape[1] - begin, len(self.text) - self.at)
+        here = slice(begin, begin + count)
         piece.tokens[row, here] = self.text[self.at : self.at + count]
-        piece.targets[row, known] = ahead
-        piece.scored[row, known] = True
         piece.first[row, begin] = self.at == 0
         piece.present[row, here] = True
         self.at += count
