@@ -46,8 +46,9 @@ class Batches(Iterator[Piece]):
         streams: rows.
         length: bytes of each row in a piece.
         seed: of the order.
-        window: documents longer than this many bytes are read as several, each of which starts afresh. None means an even share, the bytes of all documents over `streams`,
-            so that one long file fills all rows with different text; with `epochs` it means that none is cut.
+        window: documents longer than this many bytes are read as several, each of which starts afresh. None means an
+            even share, the bytes of all documents over `streams`, so that one long file fills all rows with different
+            text; with `epochs` it means that none is cut.
         epochs: how many to read before the iterator ends; None means endlessly.
 
     Raises:
