@@ -75,36 +75,43 @@ class Memory(nn.Module, ABC):
 
         Every `forward` starts with this call.
         """
-        axes = ("batch", "agents", "time") if self.team else ("batch", "time")
-        if x.dim() != len(axes) + 1 or x.shape[-1] != self.dim:
-            raise UserError(
-                f"{type(self).__name__} takes x of shape ({', '.join(axes)}, {self.dim}), got {tuple(x.shape)}"
-            )
-        tokens = tuple(x.shape[:-1])
+        self.expect(x, "time")
         if first is not None:
-            _check_flags("first", first, (tokens[0], tokens[-1]))
+            _check_flags("first", first, (x.shape[0], x.shape[-2]))
         if present is not None:
-            _check_flags("present", present, tokens)
-            x = hide(x, present)
-        if state is None:
-            options: dict[str, Any] = {"agents": tokens[1]} if self.team else {}
-            state = self.initial_state(tokens[0], device=x.device, **options)
-        else:
-            rows = next((tensor.shape[0] for _, tensor in states.fields(state)), tokens[0])
-            if rows != tokens[0]:
-                raise UserError(f"the state is of {rows} streams, x of {tokens[0]}")
-        return x, state
+            _check_flags("present", present, tuple(x.shape[:-1]))
+        return hide(x, present), self._continued(x, state)
 
     def begin_step(self, x: Tensor, state: Any, first: Tensor | None) -> Any:
-        """Check a token ``x (batch, dim)``; give the state that it continues from, fresh where ``first`` is set.
+        """Check a token of each stream; give the state that it continues from, which is fresh where ``first``.
 
-        Every override of `step` that does not hand its arguments on starts with this call.
+        Every `step` that hands its arguments to no other memory starts with this call.
         """
-        _, state = self.begin(x.unsqueeze(-2), state, None if first is None else first.unsqueeze(-1), None)
+        self.expect(x)
+        state = self._continued(x, state)
         if first is None:
             return state
+        _check_flags("first", first, (x.shape[0],))
+        return states.reset(state, first, self._fresh(x[:1]))
+
+    def expect(self, x: Tensor, *axes: str) -> None:
+        """Check that x has an axis of streams (and agents), those named, and one of the memory's width."""
+        axes = ("batch", *["agents"] * self.team, *axes)
+        if x.dim() != len(axes) + 1 or x.shape[-1] != self.dim:
+            shape = ", ".join((*axes, str(self.dim)))
+            raise UserError(f"{type(self).__name__} takes x of shape ({shape}), got {tuple(x.shape)}")
+
+    def _continued(self, x: Tensor, state: Any) -> Any:
+        if state is None:
+            return self._fresh(x)
+        rows = next((tensor.shape[0] for _, tensor in states.fields(state)), len(x))
+        if rows != len(x):
+            raise UserError(f"the state is of {rows} streams, x of {len(x)}")
+        return state
+
+    def _fresh(self, x: Tensor) -> Any:
         options: dict[str, Any] = {"agents": x.shape[1]} if self.team else {}
-        return states.reset(state, first, self.initial_state(1, device=x.device, **options))
+        return self.initial_state(len(x), device=x.device, **options)
 
     def placement(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> dict[str, Any]:
         """Give ``device`` and ``dtype`` for a state's tensors: the parameters' own by default, at least float32."""

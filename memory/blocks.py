@@ -71,7 +71,7 @@ class ShortConvolution(Memory):
             if episode is not None:
                 earlier = earlier * (episode[:, window] == episode[:, tail:]).unsqueeze(-1)
             y.addcmul_(earlier, weight[lag])
-        y = functional.silu(y)
+        y = functional.silu(y).to(torch.promote_types(x.dtype, self.weight.dtype))
         if present is not None:
             back = (~present).sum(1, keepdim=True) + present.cumsum(1) - 1
             y = hide(y.take_along_dim(back.unsqueeze(-1), 1), present)
@@ -88,8 +88,9 @@ class ShortConvolution(Memory):
         """Read one token of each stream: see `Memory.step`."""
         state = self.begin_step(x, state, first)
         inputs = torch.cat((state.tail, x.unsqueeze(1).to(torch.promote_types(x.dtype, state.tail.dtype))), 1)
-        y = (inputs * self.weight.flip(0).to(inputs.dtype)).sum(1)
-        return functional.silu(y), ShortConvolutionState(inputs[:, 1:])
+        y = functional.silu((inputs * self.weight.flip(0).to(inputs.dtype)).sum(1))
+        y = y.to(torch.promote_types(x.dtype, self.weight.dtype))
+        return y, ShortConvolutionState(inputs[:, 1:])
 
 
 class SwiGLU(nn.Module):
@@ -141,6 +142,7 @@ class Block(Memory):
 
     def step(self, x: Tensor, state: Any = None, *, first: Tensor | None = None) -> tuple[Tensor, Any]:
         """Read one token of each stream: see `Memory.step`."""
+        self.expect(x)
         y, state = self.memory.step(self.memory_norm(x), state, first=first)
         return self._mix(x + y), state
 

@@ -88,8 +88,10 @@ def _import(path: str) -> type[Memory]:
     module, _, attribute = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # the last two: of names like `:A`, `.a:A`
         raise UserError(f"memory {path} could not be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Memory)):
         raise UserError(f"{path} is no subclass of recurra.memory.Memory")
+    if missing := sorted(found.__abstractmethods__):
+        raise UserError(f"memory {path} does not implement {', '.join(missing)}")
     return found

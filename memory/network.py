@@ -20,7 +20,8 @@ class NetworkState(NamedTuple):
 class Network(Memory):
     """Memories in a stack, a norm after the last.
 
-    >>> from recurra.memory.network import stack
+    >>> import torch
+    >>> from recurra.memory import stack
     >>> y, state = stack("delta_net", 16, layers=2, heads=2)(torch.ones(2, 5, 16))
     >>> y.shape, len(state.layers)
     (torch.Size([2, 5, 16]), 2)

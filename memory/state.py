@@ -110,11 +110,12 @@ def load(path: str | os.PathLike[str], like: State) -> State:
         raise FileNotFoundError(f"{path}: no such state file")
     try:
         with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("format") != _FORMAT["format"]:
+            header = file.metadata() or {}
+            if header.get("format") != _FORMAT["format"]:
                 raise UserError(f"{path} is no state file: states are written by recurra.memory.state.save")
-            if file.metadata()["version"] != _FORMAT["version"]:
+            if header.get("version") != _FORMAT["version"]:
                 raise UserError(
-                    f"{path} is of state format {file.metadata()['version']}, this version reads {_FORMAT['version']}"
+                    f"{path} is of state format {header.get('version')}, this version reads {_FORMAT['version']}"
                 )
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:

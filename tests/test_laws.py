@@ -613,10 +613,10 @@ def build(kind: type[Memory]) -> Memory:
 
 @pytest.mark.parametrize("kind", OBEYING)
 def test_a_memory_that_obeys_passes(kind):
-    laws.check(build(kind))
+    laws.check(build(kind), cases=4, time=12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.sampled_from(OBEYING), st.sampled_from(list(laws.LAWS)), st.integers(0, 10**9), st.integers(3, 50))
 def test_it_passes_whatever_the_case(kind, law, seed, time):
     laws.check(build(kind), laws=[law], cases=1, seed=seed, time=time)
@@ -625,7 +625,7 @@ def test_it_passes_whatever_the_case(kind, law, seed, time):
 @pytest.mark.parametrize(("law", "kind"), [(law, kind) for law, kinds in BREAKING.items() for kind in kinds])
 def test_a_memory_that_breaks_a_law_is_caught(law, kind):
     with pytest.raises(laws.LawBroken) as caught:
-        laws.check(build(kind), laws=[law], time=20)
+        laws.check(build(kind), laws=[law], time=10)
     assert caught.value.laws == (law,)
 
 
@@ -681,7 +681,7 @@ def test_a_wrong_gradient_is_shown():
     with pytest.raises(
         laws.LawBroken, match=r"with respect to input 0.*\(of x, mean as inputs and y, mean as outputs\)"
     ):
-        laws.check(build(HasAWrongBackward), laws=["gradient"], time=20)
+        laws.check(build(HasAWrongBackward), laws=["gradient"], time=10)
 
 
 def test_the_seed_of_a_report_draws_its_case_again():
@@ -715,7 +715,7 @@ def test_the_memory_and_the_random_state_stay_as_they_were():
     before, gradient = copy.deepcopy(memory), memory.write.weight.grad
     random = torch.get_rng_state()
     with torch.no_grad():
-        laws.check(memory, cases=1)
+        laws.check(memory, cases=1, time=10)
         assert not torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in memory.modules()] == [module.training for module in before.modules()]
@@ -728,14 +728,14 @@ def test_the_memory_and_the_random_state_stay_as_they_were():
 
 
 def test_a_frozen_memory_and_one_in_bfloat16_can_be_checked():
-    laws.check(build(Average).requires_grad_(False), cases=1)
-    laws.check(build(Average).bfloat16(), cases=1)
+    laws.check(build(Average).requires_grad_(False), cases=1, time=10)
+    laws.check(build(Average).bfloat16(), cases=1, time=10)
 
 
 def test_checks_work_under_inference_mode():
     memory = build(Average)
     with torch.inference_mode():
-        laws.check(memory, cases=1)
+        laws.check(memory, cases=1, time=10)
 
 
 def test_what_is_no_law_or_no_memory_is_refused():

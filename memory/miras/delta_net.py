@@ -116,4 +116,4 @@ class DeltaNet(Memory):
             chunk=self.chunk,
             backend=self.backend,
         )
-        return self.output(self.norm(o).flatten(-2)), matrix
+        return self.output(self.norm(o.to(self.norm.weight.dtype)).flatten(-2)), matrix
