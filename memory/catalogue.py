@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from recurra.errors import UserError, nearest
 from recurra.memory.base import Memory
-from recurra.memory.miras.delta_net import DeltaNet
+from recurra.memory.miras import DeltaNet, LinearAttention, Retention
 from recurra.memory.none import NoMemory
-from recurra.memory.recurrent import GRU, LSTM
+from recurra.memory.recurrent import GRU, LSTM, MinGRU, MinLSTM
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,21 @@ class _Entry(NamedTuple):
     module: type[Memory]
     family: str
     paper: str
+    options: dict[str, Any] = {}  # noqa: RUF012 (never written to)
 
 
 _TABLE = {
     "none": _Entry(NoMemory, "none", ""),
     "gru": _Entry(GRU, "recurrent", "Cho et al. 2014, arXiv 1406.1078"),
     "lstm": _Entry(LSTM, "recurrent", "Hochreiter and Schmidhuber 1997"),
+    "min_gru": _Entry(MinGRU, "recurrent", "Feng et al. 2024, arXiv 2410.01201"),
+    "min_lstm": _Entry(MinLSTM, "recurrent", "Feng et al. 2024, arXiv 2410.01201"),
+    "linear_attention": _Entry(LinearAttention, "miras", "Katharopoulos et al. 2020, arXiv 2006.16236"),
+    "retention": _Entry(Retention, "miras", "Sun et al. 2023, arXiv 2307.08621"),
     "delta_net": _Entry(DeltaNet, "miras", "Yang et al. 2024, arXiv 2406.06484"),
+    "gated_delta_net": _Entry(
+        DeltaNet, "miras", "Yang et al. 2024, arXiv 2412.06464", {"decay": True, "gate": True, "value_factor": 2}
+    ),
 }
 
 
@@ -70,12 +78,13 @@ def build(name: str, dim: int, **options: Any) -> Memory:
     Raises:
         UserError: if there is no such memory, or it does not take an option, or an option's value.
     """
-    module = _import(name) if ":" in name else _entry(name).module
+    entry = _Entry(_import(name), "", "") if ":" in name else _entry(name)
+    module = entry.module
     taken = inspect.signature(module).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         for option in options.keys() - taken.keys():
             raise UserError(f"memory {name} has no option {option!r}; {nearest(option, taken.keys() - {'dim'})}")
-    return module(dim, **options)
+    return module(dim, **{**entry.options, **options})
 
 
 def _entry(name: str) -> _Entry:

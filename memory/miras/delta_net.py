@@ -1,5 +1,6 @@
-"""DeltaNet: a matrix that learns each key's value by the delta rule."""
+"""DeltaNet and Gated DeltaNet: a matrix that learns each key's value by the delta rule."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn import functional
 
 from recurra.errors import UserError
 from recurra.kernels import delta_rule
+from recurra.memory import gates
 from recurra.memory.base import Memory, hide
 from recurra.memory.blocks import ShortConvolution, ShortConvolutionState
 
@@ -30,9 +32,18 @@ class DeltaNet(Memory):
     Writing the same pair again changes nothing, and nothing decays: what is written stays until its key is
     written anew. Outputs are normalised per head.
 
+    Gated DeltaNet (Yang et al. 2024, arXiv 2412.06464, Equation 10) is this with ``decay``, ``gate`` and wider values:
+    the matrix first decays by alpha_t = exp(-exp(log_pace) softplus(W x_t + b)), as in Mamba-2, and outputs are
+    multiplied by SiLU(W_g x_t) after their norm.
+
     Args:
         dim: width of inputs and outputs.
-        heads: number of matrices, each ``dim / heads`` square.
+        heads: number of matrices, each with keys of ``dim / heads``.
+        value_factor: width of the values over that of the keys.
+        decay: let each head's matrix decay, as much as the token says.
+        gate: gate the outputs.
+        closing: gates that close exactly, see `recurra.memory.gates.gate`: beta, and with it alpha, which then is
+            such a gate too, and starts open.
         convolution: width of the short convolution; 0 leaves it out (and applies SiLU alone).
         chunk: tokens computed in parallel: a speed setting, the outputs do not depend on it.
         backend: see `recurra.kernels.delta_rule`.
@@ -45,27 +56,44 @@ class DeltaNet(Memory):
     backends = ("reference", "chunked")
 
     def __init__(
-        self, dim: int, *, heads: int = 4, convolution: int = 4, chunk: int = 32, backend: str | None = None
+        self,
+        dim: int,
+        *,
+        heads: int = 4,
+        value_factor: int = 1,
+        decay: bool = False,
+        gate: bool = False,
+        closing: bool = False,
+        convolution: int = 4,
+        chunk: int = 32,
+        backend: str | None = None,
     ) -> None:
         super().__init__()
         if heads < 1 or dim % heads:
             raise UserError(f"delta_net needs heads that divide its dim: {heads} does not divide {dim}")
-        self.dim, self.heads, self.chunk, self.backend = dim, heads, chunk, backend
-        self.projection = nn.Linear(dim, 3 * dim, bias=False)  # queries, keys, values
-        self.convolution = ShortConvolution(3 * dim, width=convolution) if convolution else None
+        self.dim, self.heads, self.closing, self.chunk, self.backend = dim, heads, closing, chunk, backend
+        value_dim = dim * value_factor
+        self.mixed_dim = 2 * dim + value_dim  # queries, keys, values
+        self.projection = nn.Linear(dim, self.mixed_dim, bias=False)
+        self.convolution = ShortConvolution(self.mixed_dim, width=convolution) if convolution else None
         self.strength = nn.Linear(dim, heads)
-        self.norm = nn.RMSNorm(dim // heads, eps=1e-6)
-        self.output = nn.Linear(dim, dim, bias=False)
+        self.decay = nn.Linear(dim, heads) if decay else None
+        self.log_pace = nn.Parameter(torch.zeros(heads)) if decay and not closing else None
+        self.norm = nn.RMSNorm(value_dim // heads, eps=1e-6)
+        self.gate = nn.Linear(dim, value_dim, bias=False) if gate else None
+        self.output = nn.Linear(value_dim, dim, bias=False)
+        if self.decay is not None:
+            _start_decay(self.decay, self.log_pace)
 
     def initial_state(
         self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> DeltaNetState:
         """Give zeros."""
         place = self.placement(device, dtype)
-        head = self.dim // self.heads
-        matrix = torch.zeros(batch, self.heads, head, head, **place)
+        key_dim, value_dim = self.dim // self.heads, (self.mixed_dim - 2 * self.dim) // self.heads
+        matrix = torch.zeros(batch, self.heads, key_dim, value_dim, **place)
         if self.convolution is None:
-            return DeltaNetState(matrix, ShortConvolutionState(torch.zeros(batch, 0, 3 * self.dim, **place)))
+            return DeltaNetState(matrix, ShortConvolutionState(torch.zeros(batch, 0, self.mixed_dim, **place)))
         return DeltaNetState(matrix, self.convolution.initial_state(batch, **place))
 
     def forward(
@@ -103,17 +131,42 @@ class DeltaNet(Memory):
         self, x: Tensor, mixed: Tensor, matrix: Tensor, first: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Write to the matrix and read it, given the mixed queries, keys and values of x."""
-        mixed = mixed.unflatten(-1, (3, self.heads, self.dim // self.heads))
-        q, k = functional.normalize(mixed[..., :2, :, :], dim=-1).unbind(-3)
+        keys, v = mixed.split([2 * self.dim, self.mixed_dim - 2 * self.dim], dim=-1)
+        q, k = functional.normalize(keys.unflatten(-1, (2, self.heads, -1)), dim=-1).unbind(-3)
         o, matrix = delta_rule(
             q,
             k,
-            mixed[..., 2, :, :],
-            beta=self.strength(x).sigmoid(),
+            v.unflatten(-1, (self.heads, -1)),
+            log_decay=self._log_decay(x),
+            beta=gates.gate(self.strength(x), closing=self.closing),
             initial_state=matrix,
             first=first,
             present=present,
             chunk=self.chunk,
             backend=self.backend,
         )
-        return self.output(self.norm(o.to(self.norm.weight.dtype)).flatten(-2)), matrix
+        y = self.norm(o.to(self.norm.weight.dtype)).flatten(-2)
+        if self.gate is not None:
+            y = y * functional.silu(self.gate(x))
+        return self.output(y), matrix
+
+    def _log_decay(self, x: Tensor) -> Tensor | None:
+        """Give the logarithm of alpha ``(batch, time, heads)``."""
+        if self.decay is None:
+            return None
+        logits = self.decay(x)
+        if self.log_pace is None:
+            # The kernel wants finite logarithms: what keeps less than 1e-30 keeps nothing.
+            return gates.log_gate(gates.gate(logits, closing=True)).clamp(min=-70.0)
+        return -self.log_pace.exp() * functional.softplus(logits.to(self.log_pace.dtype))
+
+
+def _start_decay(decay: nn.Linear, log_pace: Tensor | None) -> None:
+    """Start as Mamba-2 does: paces up to 16, softplus(bias) between 0.001 and 0.1; a closing gate starts open."""
+    with torch.no_grad():
+        if log_pace is None:
+            decay.bias.fill_(4.0)
+            return
+        log_pace.copy_(torch.empty_like(log_pace).uniform_(1.0, 16.0).log())
+        step = torch.empty_like(decay.bias).uniform_(math.log(0.001), math.log(0.1)).exp()
+        decay.bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus

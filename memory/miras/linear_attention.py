@@ -86,4 +86,6 @@ class LinearAttention(Memory):
             backend=self.backend,
         )
         o = read[..., :-1] / (read[..., -1:] + _EPSILON)
-        return hide(self.output(o.flatten(-2)), present), LinearAttentionState(last[..., :-1], last[..., -1])
+        return hide(self.output(o.flatten(-2).to(x.dtype)), present), LinearAttentionState(
+            last[..., :-1], last[..., -1]
+        )

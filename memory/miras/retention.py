@@ -103,7 +103,7 @@ class Retention(Memory):
             chunk=self.chunk,
             backend=self.backend,
         )
-        normal = self.norm(read.flatten(-2).flatten(0, 1)).unflatten(0, (batch, time))
+        normal = self.norm(read.flatten(-2).flatten(0, 1).to(x.dtype)).unflatten(0, (batch, time))
         y = self.output(functional.silu(self.gate(x)) * normal)
         return hide(y, present), RetentionState(matrix, position)
 

@@ -50,7 +50,7 @@ class MinGRU(Memory):
         super().__init__()
         self.dim, self.closing, self.positive, self.backend = dim, closing, positive, backend
         self.projection = nn.Linear(dim, 2 * dim * expansion)  # gate, candidate
-        self.output = nn.Linear(dim * expansion, dim, bias=False) if expansion > 1 else nn.Identity()
+        self.output: nn.Module = nn.Linear(dim * expansion, dim, bias=False) if expansion > 1 else nn.Identity()
 
     def initial_state(
         self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -71,9 +71,10 @@ class MinGRU(Memory):
         logits, candidate = self.projection(x).to(state.hidden.dtype).chunk(2, dim=-1)
         z = gate(logits, closing=self.closing)
         written = z * (_positive(candidate) if self.positive else candidate)
-        flags = {"first": first, "present": present, "backend": self.backend}
-        h, last = linear_recurrence(written, log_gate(1 - z), initial_state=state.hidden, **flags)
-        return hide(self.output(h), present), MinimalState(last)
+        h, last = linear_recurrence(
+            written, log_gate(1 - z), initial_state=state.hidden, first=first, present=present, backend=self.backend
+        )
+        return hide(self.output(h.to(x.dtype)), present), MinimalState(last)
 
 
 class MinLSTM(Memory):
@@ -105,7 +106,7 @@ class MinLSTM(Memory):
         super().__init__()
         self.dim, self.closing, self.positive, self.backend = dim, closing, positive, backend
         self.projection = nn.Linear(dim, 3 * dim * expansion)  # forget gate, input gate, candidate
-        self.output = nn.Linear(dim * expansion, dim, bias=False) if expansion > 1 else nn.Identity()
+        self.output: nn.Module = nn.Linear(dim * expansion, dim, bias=False) if expansion > 1 else nn.Identity()
 
     def initial_state(
         self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -128,9 +129,10 @@ class MinLSTM(Memory):
         both = f + i
         share = i / both.masked_fill(both == 0, 1.0)
         written = share * (_positive(candidate) if self.positive else candidate)
-        flags = {"first": first, "present": present, "backend": self.backend}
-        h, last = linear_recurrence(written, log_gate(1 - share), initial_state=state.hidden, **flags)
-        return hide(self.output(h), present), MinimalState(last)
+        h, last = linear_recurrence(
+            written, log_gate(1 - share), initial_state=state.hidden, first=first, present=present, backend=self.backend
+        )
+        return hide(self.output(h.to(x.dtype)), present), MinimalState(last)
 
 
 def _positive(x: Tensor) -> Tensor:
