@@ -18,23 +18,19 @@ AT_ONCE = 8192
 
 
 class ReaderState(NamedTuple):
-    """What a reader keeps: the memory's state, and the ``features (batch, dim)`` that foretell the next byte."""
+    """What a reader keeps of each document.
+
+    Attributes:
+        memory: the memory's state.
+        features: ``(batch, dim)``, which foretell the next byte.
+        read: ``(batch,)`` int64, how many bytes of the document have been read.
+        bits: ``(batch,)`` float64, how many bits they took, each foretold from those before it.
+    """
 
     memory: Any
     features: Tensor
-
-
-class Reading(NamedTuple):
-    """How far a stream has been read: ``bytes`` so far, the ``bits`` it took to foretell them, the ``state`` now."""
-
-    bytes: int
-    bits: float
-    state: ReaderState
-
-    @property
-    def bits_per_byte(self) -> float:
-        """How well the stream is foretold; NaN for an empty one."""
-        return self.bits / self.bytes if self.bytes else math.nan
+    read: Tensor
+    bits: Tensor
 
 
 class Reader(nn.Module):
@@ -54,9 +50,9 @@ class Reader(nn.Module):
         UserError: if the memory or an option of it is not supported.
 
     >>> reader = Reader(memory="gru", dim=16)
-    >>> *_, last = reader.stream([b"To be, or ", b"not to be"])
-    >>> last.bytes, last.bits > 0
-    (19, True)
+    >>> *_, state = reader.stream([b"To be, or ", b"not to be"])
+    >>> state.read, bool(state.bits > 0)
+    (tensor([19]), True)
     """
 
     def __init__(
@@ -90,8 +86,13 @@ class Reader(nn.Module):
 
     def initial_state(self, batch: int) -> ReaderState:
         """Give the state before the first byte of ``batch`` documents."""
-        features = torch.zeros(batch, self.memory.dim, **self.memory.placement())
-        return ReaderState(self.memory.initial_state(batch), features)
+        place = self.memory.placement()
+        return ReaderState(
+            memory=self.memory.initial_state(batch),
+            features=torch.zeros(batch, self.memory.dim, **place),
+            read=torch.zeros(batch, dtype=torch.long, device=place["device"]),
+            bits=torch.zeros(batch, dtype=torch.float64, device=place["device"]),
+        )
 
     def forward(
         self,
@@ -121,27 +122,28 @@ class Reader(nn.Module):
         scores = logits.log_softmax(-1).gather(-1, tokens.long().unsqueeze(-1)).squeeze(-1)
         if present is not None:
             scores = scores.masked_fill(~present, 0.0)
-        return scores, ReaderState(memory, after)
+        read, bits = _count(state, scores.detach(), first, present)
+        return scores, ReaderState(memory, after, read, bits)
 
     @torch.inference_mode()
-    def stream(self, pieces: Iterable[bytes], state: ReaderState | None = None) -> Iterator[Reading]:
-        """Read a document piece by piece, as far as it goes, and say after each piece how it went.
+    def stream(self, pieces: Iterable[bytes], state: ReaderState | None = None) -> Iterator[ReaderState]:
+        """Read a document piece by piece, as far as it goes, and give the state after each piece.
 
         Args:
             pieces: the document, cut anywhere.
             state: of an earlier reading that is to be continued, of one stream; None for a new document.
+
+        Raises:
+            UserError: if the state is of several streams.
         """
         device = self.head.weight.device
-        read, bits = 0, 0.0
         state = self.initial_state(1) if state is None else state
-        if state.features.shape[0] != 1:
-            raise UserError(f"a stream is read with the state of one stream, got one of {state.features.shape[0]}")
+        if len(state.read) != 1:
+            raise UserError(f"a stream is read with the state of one stream, got one of {len(state.read)}")
         for piece in pieces:
             for tokens in torch.from_numpy(np.frombuffer(piece, np.uint8).copy()).to(device).split(AT_ONCE):
-                scores, state = self(tokens.unsqueeze(0), state)
-                bits -= float(scores.double().sum()) / math.log(2)
-            read += len(piece)
-            yield Reading(read, bits, state)
+                _, state = self(tokens.unsqueeze(0), state)
+            yield state
 
     @torch.inference_mode()
     def write(
@@ -159,10 +161,20 @@ class Reader(nn.Module):
                 token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
             else:
                 token = logits.argmax(-1)
-            features, memory = self.memory.step(self.embedding(token), state.memory)
-            state = ReaderState(memory, features.to(state.features.dtype))
+            _, state = self(token.byte().unsqueeze(1), state)
             written.append(int(token))
         return bytes(written), state
+
+
+def _count(state: ReaderState, scores: Tensor, first: Tensor | None, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Count the bytes and bits of the document that each row now is in."""
+    counted = torch.ones_like(scores, dtype=torch.bool) if present is None else present
+    read, bits = state.read, state.bits
+    if first is not None:
+        counted = counted & (first.cumsum(1) == first.sum(1, keepdim=True))
+        read, bits = read.masked_fill(first.any(1), 0), bits.masked_fill(first.any(1), 0.0)
+    taken = -scores.double().masked_fill(~counted, 0.0).sum(1) / math.log(2)
+    return read + counted.sum(1), bits + taken
 
 
 def _before(features: Tensor, carried: Tensor, first: Tensor | None, present: Tensor | None) -> tuple[Tensor, Tensor]:

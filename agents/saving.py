@@ -10,12 +10,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recurra.agents.actor_critic import ActorCritic
+from recurra.agents.reader import Reader
 from recurra.errors import UserError, nearest
 
-_KINDS = {"ActorCritic": ActorCritic}
+Agent = ActorCritic | Reader
+
+_KINDS: dict[str, type[Agent]] = {"ActorCritic": ActorCritic, "Reader": Reader}
 
 
-def save(agent: ActorCritic, folder: str | os.PathLike[str]) -> None:
+def save(agent: Agent, folder: str | os.PathLike[str]) -> None:
     """Write an agent to a folder, made where it is missing; each file is there whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +30,7 @@ def save(agent: ActorCritic, folder: str | os.PathLike[str]) -> None:
     os.replace(folder / ".config.json.new", folder / "config.json")
 
 
-def load(path: str | os.PathLike[str]) -> ActorCritic:
+def load(path: str | os.PathLike[str]) -> Agent:
     """Load an agent from the folder that `save` wrote, or from the run folder that trained it.
 
     Raises:
@@ -48,7 +51,7 @@ def load(path: str | os.PathLike[str]) -> ActorCritic:
     return restore(config, weights, source=str(folder))
 
 
-def restore(config: dict[str, Any], weights: dict[str, torch.Tensor], *, source: str) -> ActorCritic:
+def restore(config: dict[str, Any], weights: dict[str, torch.Tensor], *, source: str) -> Agent:
     """Build an agent from its config and weights; ``source`` names where they came from in errors."""
     try:
         arguments = dict(config)

@@ -11,7 +11,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,12 @@ def transform(function: Callable[..., Tensor], state: State, *others: State) -> 
         for values in zip(state, *others, strict=True)
     ]
     return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)
+
+
+def rebuild(tensors: Mapping[str, Tensor], like: State) -> State:
+    """Put tensors, named as `fields` names them, into a state of the form of ``like``, on its device."""
+    remaining = iter(tensors[name] for name, _ in fields(like))
+    return transform(lambda tensor: next(remaining).to(tensor.device), like)
 
 
 def detach(state: State) -> State:
@@ -137,5 +143,4 @@ def load(path: str | os.PathLike[str], like: State) -> State:
             )
     if len({tensor.shape[0] for tensor in found.values()}) > 1:
         raise UserError(f"{path} is damaged: its fields are of different numbers of streams")
-    remaining = iter(found[name] for name in expected)
-    return transform(lambda tensor: next(remaining).to(tensor.device), like)
+    return rebuild(found, like)

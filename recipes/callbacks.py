@@ -127,8 +127,6 @@ class StopOnInterrupt(lightning.Callback):
 class Display(lightning.Callback):
     """Shows how training goes: live on a terminal, elsewhere a plain line every few seconds."""
 
-    _shown = ("mean_return", "success_rate", "mean_length", "entropy", "value_loss", "divergence")
-
     def __init__(self, console: Console, metrics: Metrics, *, title: str, every: float = 10.0) -> None:
         self.console, self.metrics, self.title, self.every = console, metrics, title, every
         self.live: Live | None = None
@@ -148,9 +146,7 @@ class Display(lightning.Callback):
         """Show the newest figures."""
         clock = self.metrics.clock
         speed = (module.steps - self._steps) / max(clock.seconds - self._seconds, 1e-9)
-        figures = {name: module.metrics[name] for name in self._shown if not math.isnan(module.metrics[name])}
-        if module.curriculum is not None:
-            figures[module.curriculum.options.option] = module.curriculum.level
+        figures = {name: module.metrics[name] for name in module.shown if not math.isnan(module.metrics[name])}
         if self.live is not None:
             table = Table("steps", "steps/s", *figures)
             table.add_row(f"{module.steps:,}", f"{speed:,.0f}", *(f"{figure:.3g}" for figure in figures.values()))

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from recurra import agents
-from recurra.agents import ActorCritic
+from recurra.agents import ActorCritic, Reader
 from recurra.envs import Streams, make_streams
 from recurra.errors import UserError
 from recurra.recipes.rollout import Episode
@@ -181,6 +181,8 @@ def _load(run: str) -> tuple[ActorCritic, dict[str, Any]]:
         agent, folder = _from_checkpoint(path), path.parent
     else:
         agent, folder = agents.load(path), path
+    if not isinstance(agent, ActorCritic):
+        raise UserError(f"{run} is a reader, which acts in no environment: recurra read DOCUMENT --reader {run}")
     config = folder / "config.yaml"
     if not config.is_file():
         return agent, {}
@@ -190,7 +192,7 @@ def _load(run: str) -> tuple[ActorCritic, dict[str, Any]]:
         raise UserError(f"{config} is damaged: it names no env") from error
 
 
-def _from_checkpoint(path: Path) -> ActorCritic:
+def _from_checkpoint(path: Path) -> ActorCritic | Reader:
     from recurra.agents import saving
 
     try:

@@ -87,6 +87,12 @@ class PPO(lightning.LightningModule):
             )
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """The metrics to look at while it learns."""
+        stage = () if self.curriculum is None else (self.curriculum.options.option,)
+        return ("mean_return", "success_rate", "mean_length", *stage, "entropy", "value_loss", "divergence")
+
+    @property
     def steps(self) -> int:
         """Environment steps taken."""
         return self.done * self.steps_per_update

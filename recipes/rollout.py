@@ -181,9 +181,7 @@ class Collector:
         self.obs, self.first, self.present = (saved[name].numpy() for name in ("obs", "first", "present"))
         self.memory = None
         if saved["memory"] is not None:
-            tensors = iter(saved["memory"].values())
-            like = agent.memory.initial_state(self.streams.num)
-            self.memory = states.transform(lambda tensor: next(tensors).to(tensor.device), like)
+            self.memory = states.rebuild(saved["memory"], agent.memory.initial_state(self.streams.num))
         if self.scale is not None:
             self.scale.load_state_dict(saved["scale"])
         self.returns, self.lengths = np.array(saved["returns"]), np.array(saved["lengths"], np.int64)

@@ -57,37 +57,55 @@ class PPOOptions:
 
 
 @dataclass
-class Recipe:
-    """What to train, in which environment, and for how long.
+class ReadingOptions:
+    """How a reader learns.
 
     Args:
-        env: the Gymnasium id, as ``id``, and the environment's own options beside it.
-        steps: environment steps to train for, all environments together; whole rollouts are taken.
-        environments: how many environments to act in at once.
+        streams: documents read side by side.
+        piece: bytes of each that gradients flow through; memory goes on beyond.
+        learning_rate: AdamW's highest step size.
+        warm_up: updates over which it rises, before it falls to a tenth as a cosine.
+        weight_decay: of matrices.
+        gradient_norm: what the gradient's norm is clipped to.
+    """
+
+    streams: int = 16
+    piece: int = 256
+    learning_rate: float = 3e-3
+    warm_up: int = 50
+    weight_decay: float = 0.1
+    gradient_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("streams", "piece"):
+            if getattr(self, name) < 1:
+                raise UserError(f"reading.{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(kw_only=True)
+class Recipe:
+    """What every recipe sets.
+
+    Args:
+        steps: for how long to train: environment steps, all environments together, or bytes; whole updates are made.
         memory: a memory's name (see `recurra memories`), or package.module:Class of your own.
         memory_options: the memory's own options.
         dim: width of the network.
         layers: number of blocks.
         expansion: width of the blocks' MLPs over dim; 0 leaves them out.
-        ppo: how the agent learns.
-        curriculum: an option of the environment that grows as the agent succeeds; null for none.
-        seed: of weights, environments and actions; a CPU run repeats bit for bit.
+        seed: of weights, data and actions; a CPU run repeats bit for bit.
         checkpoint_every: updates between checkpoints, which --resume continues from.
         device: cpu, cuda or auto.
         precision: Lightning's name of it, such as 32-true or bf16-mixed.
         threads: CPU threads; null takes what torch would, and the run records it.
     """
 
-    env: dict[str, Any]
     steps: int
-    environments: int = 64
     memory: str = "delta_net"
     memory_options: dict[str, Any] = field(default_factory=dict)
     dim: int = 64
     layers: int = 1
     expansion: float = 4.0
-    ppo: PPOOptions = field(default_factory=PPOOptions)
-    curriculum: CurriculumOptions | None = None
     seed: int = 0
     checkpoint_every: int = 10
     device: str = "cpu"
@@ -95,27 +113,84 @@ class Recipe:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if "id" not in self.env:
-            raise UserError("env needs the id of a Gymnasium environment, such as --env.id CartPole-v1")
-        for name in ("steps", "environments", "checkpoint_every"):
+        for name in ("steps", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     @property
+    def steps_per_update(self) -> int:
+        """Environment steps or bytes in an update."""
+        raise NotImplementedError
+
+    @property
     def updates(self) -> int:
-        """How many rollouts the steps make, rounded up."""
-        return -(-self.steps // (self.ppo.rollout * self.environments))
+        """How many updates the steps make, rounded up."""
+        return -(-self.steps // self.steps_per_update)
 
     def write(self, path: Path) -> None:
         """Write all settings to a YAML file, itself a recipe."""
-        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False))
+        method = next(name for name, kind in METHODS.items() if isinstance(self, kind))
+        path.write_text(yaml.safe_dump({"method": method, **asdict(self)}, sort_keys=False))
+
+
+@dataclass(kw_only=True)
+class ActingRecipe(Recipe):
+    """An agent that learns by acting, by PPO.
+
+    Args:
+        env: the Gymnasium id, as ``id``, and the environment's own options beside it.
+        environments: how many environments to act in at once.
+        ppo: how the agent learns.
+        curriculum: an option of the environment that grows as the agent succeeds; null for none.
+    """
+
+    env: dict[str, Any]
+    environments: int = 64
+    ppo: PPOOptions = field(default_factory=PPOOptions)
+    curriculum: CurriculumOptions | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "id" not in self.env:
+            raise UserError("env needs the id of a Gymnasium environment, such as --env.id CartPole-v1")
+        if self.environments < 1:
+            raise UserError(f"environments must be at least 1, got {self.environments}")
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps in a rollout."""
+        return self.ppo.rollout * self.environments
+
+
+@dataclass(kw_only=True)
+class ReadingRecipe(Recipe):
+    """A reader that learns to foretell text.
+
+    Args:
+        documents: files, folders, and bundled works such as ``text:train``, to learn from.
+        held_out: the same, to measure by at the end.
+        reading: how the reader learns.
+    """
+
+    documents: list[str]
+    held_out: list[str] = field(default_factory=list)
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
+
+    @property
+    def steps_per_update(self) -> int:
+        """Bytes in a piece of all documents that are read side by side."""
+        return self.reading.streams * self.reading.piece
+
+
+#: What a recipe's ``method`` may be.
+METHODS: dict[str, type[Recipe]] = {"ppo": ActingRecipe, "reading": ReadingRecipe}
 
 
 def shipped() -> dict[str, Path]:
     """Find the shipped recipes by name.
 
     >>> sorted(shipped())
-    ['gym', 'tmaze']
+    ['byte-lm', 'gym', 'tmaze']
     """
     folder = Path(str(resources.files("recurra.recipes.configs")))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -148,8 +223,23 @@ def read(path: Path, overrides: list[str], *, prog: str = "recurra train RECIPE"
     Raises:
         UserError: if the file is no YAML, or a setting does not exist or has a wrong value.
     """
+    kind = METHODS[_method(path)]
     parser = parsing.parser(prog)
     parser.add_argument("--config", action="config", help="a recipe's YAML file")
-    parser.add_class_arguments(Recipe)
+    parser.add_argument("--method", type=str, help="ppo or reading, as the recipe's file says")
+    parser.add_class_arguments(kind)
     values = parsing.parse(parser, ["--config", str(path), *overrides])
-    return Recipe(**{setting.name: values[setting.name] for setting in fields(Recipe)})
+    return kind(**{setting.name: values[setting.name] for setting in fields(kind)})
+
+
+def _method(path: Path) -> str:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no recipe: expected settings, one a line, such as steps: 100000")
+    method = content.get("method")
+    if method not in METHODS:
+        raise UserError(f"{path} needs a method; {nearest(str(method), METHODS)}")
+    return method

@@ -9,15 +9,17 @@ import lightning
 import torch
 from rich.console import Console
 
-from recurra.agents import ActorCritic
+from recurra.agents import ActorCritic, Reader
 from recurra.envs import make_streams
+from recurra.envs.documents import expand
 from recurra.errors import UserError
 from recurra.recipes import parsing, runs, settings
 from recurra.recipes.callbacks import Checkpoints, Display, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.ppo import PPO
+from recurra.recipes.reading import Reading
 from recurra.recipes.rollout import Collector
-from recurra.recipes.settings import Recipe
+from recurra.recipes.settings import ActingRecipe, ReadingRecipe, Recipe
 
 
 class Interrupted(KeyboardInterrupt):
@@ -68,9 +70,9 @@ def start(
         module = build(wanted)
         where = "its checkpoint" if run.checkpoint.is_file() else "the start: it has no checkpoint yet"
         console.print(f"{run.folder}: going on from {where}", highlight=False)
-    if not module.collector.streams.saves:
+    if isinstance(module, PPO) and not module.collector.streams.saves:
         console.print(
-            f"{wanted.env['id']} cannot be saved: its episodes begin anew at each checkpoint, "
+            f"this environment cannot be saved: episodes begin anew at each checkpoint, "
             f"every {wanted.checkpoint_every} updates",
             highlight=False,
         )
@@ -79,13 +81,28 @@ def start(
         return _fit(run, wanted, module, console)
     finally:
         torch.set_num_threads(threads)
-        module.collector.streams.close()
+        if isinstance(module, PPO):
+            module.collector.streams.close()
         run.unlock()
 
 
-def build(recipe: Recipe) -> PPO:
-    """Build what a recipe describes: environments, agent and trainer module, all from its seed."""
+def build(recipe: Recipe) -> PPO | Reading:
+    """Build what a recipe describes: data, agent and trainer module, all from its seed."""
     torch.manual_seed(recipe.seed)
+    network: dict[str, Any] = {
+        "memory": recipe.memory,
+        "dim": recipe.dim,
+        "layers": recipe.layers,
+        "expansion": recipe.expansion,
+        "memory_options": recipe.memory_options,
+    }
+    if isinstance(recipe, ActingRecipe):
+        return _build_acting(recipe, network)
+    assert isinstance(recipe, ReadingRecipe)
+    return _build_reading(recipe, network)
+
+
+def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
     options = dict(recipe.env)
     name = options.pop("id")
     curriculum = None
@@ -96,19 +113,22 @@ def build(recipe: Recipe) -> PPO:
         curriculum = Curriculum(recipe.curriculum, target=options[option])
         options[option] = curriculum.value
     streams = make_streams(name, recipe.environments, **options)
-    agent = ActorCritic(
-        streams.observation_space,
-        streams.action_space,
-        memory=recipe.memory,
-        dim=recipe.dim,
-        layers=recipe.layers,
-        expansion=recipe.expansion,
-        memory_options=recipe.memory_options,
-    )
+    agent = ActorCritic(streams.observation_space, streams.action_space, **network)
     collector = Collector(
         streams, seed=recipe.seed, discount=recipe.ppo.discount, scale_rewards=recipe.ppo.scale_rewards
     )
     return PPO(agent, collector, options=recipe.ppo, updates=recipe.updates, seed=recipe.seed, curriculum=curriculum)
+
+
+def _build_reading(recipe: ReadingRecipe, network: dict[str, Any]) -> Reading:
+    return Reading(
+        Reader(**network),
+        expand(recipe.documents),
+        expand(recipe.held_out),
+        options=recipe.reading,
+        updates=recipe.updates,
+        seed=recipe.seed,
+    )
 
 
 def _resumable(resume: str | None, root: str, name: str, overrides: list[str]) -> runs.Run | None:
@@ -121,7 +141,7 @@ def _resumable(resume: str | None, root: str, name: str, overrides: list[str]) -
     return run
 
 
-def _fit(run: runs.Run, recipe: Recipe, module: PPO, console: Console) -> dict[str, Any]:
+def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console) -> dict[str, Any]:
     metrics, stop = Metrics(run.metrics), StopOnInterrupt()
     display = Display(console, metrics, title=str(run.folder))
     _quieten()

@@ -1,0 +1,144 @@
+"""Learning to foretell text: truncated back-propagation through time over documents that are read side by side.
+
+One step of the Lightning trainer is one piece of every row. The memory's state goes on from piece to piece, detached
+between them, and is in the checkpoint: gradients stop at a piece's border, memory does not.
+"""
+
+import math
+from typing import Any
+
+import lightning
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from recurra.agents import Reader
+from recurra.envs.documents import Batches, Source
+from recurra.memory import state as states
+from recurra.recipes.settings import ReadingOptions
+
+
+class Reading(lightning.LightningModule):
+    """A reader, the documents it learns from, and the steps.
+
+    Args:
+        reader: what learns.
+        documents: what it learns from.
+        held_out: what it is measured by, at the end.
+        options: see `ReadingOptions`.
+        updates: how many pieces to learn from.
+        seed: of the documents' order.
+    """
+
+    shown = ("bits_per_byte", "held_out_bits_per_byte", "gradient_norm", "learning_rate")
+
+    def __init__(
+        self,
+        reader: Reader,
+        documents: list[Source],
+        held_out: list[Source],
+        *,
+        options: ReadingOptions,
+        updates: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.agent, self.options, self.updates, self.done = reader, options, updates, 0
+        self.batches = Batches(documents, streams=options.streams, length=options.piece, seed=seed)
+        self.held_out = held_out
+        self.state: Any = None
+        self.metrics: dict[str, float] = {}
+
+    @property
+    def steps(self) -> int:
+        """Bytes read."""
+        return self.done * self.steps_per_update
+
+    @property
+    def steps_per_update(self) -> int:
+        """Bytes in a piece of all rows."""
+        return self.options.streams * self.options.piece
+
+    def configure_optimizers(self) -> Any:
+        """Give AdamW, with weight decay on matrices alone; its rate rises in a line and falls as a cosine."""
+        options = self.options
+        matrices = [parameter for parameter in self.agent.parameters() if parameter.dim() > 1]
+        others = [parameter for parameter in self.agent.parameters() if parameter.dim() < 2]
+        groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+        def share(update: int) -> float:
+            if update < options.warm_up:
+                return (update + 1) / options.warm_up
+            done = (update - options.warm_up) / max(1, self.updates - options.warm_up)
+            return 0.55 + 0.45 * math.cos(math.pi * min(done, 1.0))  # to a tenth
+
+        optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return [optimizer], [schedule]
+
+    def train_dataloader(self) -> DataLoader:
+        """Give the numbers of the pieces that are left: the reading itself goes on from where it stands."""
+        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Read one piece of every row, and learn from it."""
+        piece = next(self.batches)
+        tokens, first = (torch.as_tensor(part, device=self.device) for part in (piece.tokens, piece.first))
+        if self.state is None:
+            self.state = self.agent.initial_state(len(tokens))
+        scores, state = self.agent(tokens, self.state, first=first)
+        self.state = states.detach(state)
+        loss = -scores.mean()
+
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        rate = schedule.get_last_lr()[0]
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.options.gradient_norm)
+        optimizer.step()
+        schedule.step()
+        self.done += 1
+        self.metrics = {
+            "bits_per_byte": loss.item() / math.log(2),
+            "held_out_bits_per_byte": score(self.agent, self.held_out) if self._last and self.held_out else math.nan,
+            "gradient_norm": norm.item(),
+            "learning_rate": rate,
+        }
+
+    @property
+    def _last(self) -> bool:
+        return self.done == self.updates
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add all that reading goes on from: the place in each document, and the memory's state."""
+        checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
+        checkpoint["reading"] = {
+            "done": self.done,
+            "batches": self.batches.state_dict(),
+            "state": None if self.state is None else dict(states.fields(self.state)),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from where `on_save_checkpoint` was called."""
+        saved = checkpoint["reading"]
+        self.done = saved["done"]
+        self.batches.load_state_dict(saved["batches"])
+        if saved["state"] is not None:
+            self.state = states.rebuild(saved["state"], self.agent.initial_state(self.options.streams))
+
+
+@torch.inference_mode()
+def score(reader: Reader, documents: list[Source], *, streams: int = 16, length: int = 512) -> float:
+    """Read whole documents, each from its start to its end, and give the mean bits that a byte took."""
+    device = reader.head.weight.device
+    state, bits, count = None, 0.0, 0
+    for piece in Batches(documents, streams=min(streams, len(documents)), length=length, epochs=1):
+        tokens, first, present = (
+            torch.as_tensor(part, device=device) for part in (piece.tokens, piece.first, piece.present)
+        )
+        scores, state = reader(tokens, state, first=first, present=present)
+        bits -= float(scores.double().sum()) / math.log(2)
+        count += int(present.sum())
+    return bits / count
