@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -63,6 +64,9 @@ def train(arguments: list[str]) -> None:
         from recurra.recipes import settings
 
         settings.read(settings.find(options.recipe), overrides)
+    from recurra.recipes import settings
+
+    settings.find(options.recipe)  # before what takes seconds to import
     from recurra.recipes.training import start
 
     result = start(
@@ -73,7 +77,7 @@ def train(arguments: list[str]) -> None:
         options.json,
         result,
         _table([{"steps": result["steps"], "seconds": result["seconds"], **metrics}]),
-        f"next: recurra eval {result['run']}",
+        f"next: {result['next']}",
     )
 
 
@@ -109,10 +113,47 @@ def evaluate(arguments: list[str]) -> None:
     _give(as_json, result, *shown)
 
 
+def read(arguments: list[str]) -> None:
+    """Read documents of any length with a trained reader, at constant memory."""
+    from recurra.recipes import parsing
+
+    parser = parsing.parser("recurra read")
+    parser.description = read.__doc__
+    parser.add_argument(
+        "documents", nargs="+", help="files, folders, text:WORK for a bundled one, - for standard input"
+    )
+    parser.add_argument("--reader", type=str, required=True, help="a run folder, a checkpoint or a reader's folder")
+    parser.add_argument("--config", action="config", help="a YAML file of these options")
+    parser.add_argument("--state-in", type=str | None, default=None, help="a state that the first document continues")
+    parser.add_argument("--state-out", type=str | None, default=None, help="where the state is written as reading goes")
+    parser.add_argument(
+        "--resume", action="store_true", help="skip what --state-in has read of the first document, and count on"
+    )
+    parser.add_argument("--continue", type=int, default=0, help="how many bytes to write on after the last document")
+    parser.add_argument("--temperature", type=float, default=0.8, help="of writing; 0 takes the likeliest byte")
+    parser.add_argument("--seed", type=int, default=0, help="of writing")
+    parser.add_argument("--piece", type=int, default=65_536, help="bytes between writes of the state")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
+    parser.add_argument("--precision", type=str, default="32-true", help="32-true or bf16-mixed")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parsing.parse(parser, arguments).as_dict()
+    as_json, _ = options.pop("json"), options.pop("config")
+    from recurra.recipes.streaming import read as stream
+
+    result = stream(options.pop("documents"), write=options.pop("continue"), console=Console(stderr=as_json), **options)
+    rows = [{name: row[name] for name in ("path", "bytes", "bits_per_byte")} for row in result["documents"]]
+    said = (
+        f"{result['tokens_per_second']:,.0f} bytes/s, state {result['state_bytes']:,} bytes, "
+        f"memory at most {result['peak_rss_bytes']:,} bytes"
+    )
+    _give(as_json, result, _table(rows), said, *([result["written"]] if "written" in result else []))
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "recipes": recipes,
     "train": train,
     "eval": evaluate,
+    "read": read,
     "memories": memories,
 }
 
@@ -175,7 +216,7 @@ def _give(as_json: bool, result: dict[str, Any], *shown: Any) -> None:
 def _table(rows: list[dict[str, Any]]) -> Table:
     from recurra.recipes.report import shown
 
-    table = Table(*(name.replace("_", " ") for name in rows[0]))
+    table = Table(*(name.replace("_", " ") for name in rows[0]), box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(
             *(", ".join(map(str, value)) if isinstance(value, tuple) else shown(value) for value in row.values())

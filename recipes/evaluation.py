@@ -3,18 +3,15 @@
 import itertools
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
-from recurra import agents
-from recurra.agents import ActorCritic, Reader
+from recurra.agents import ActorCritic
 from recurra.envs import Streams, make_streams
 from recurra.errors import UserError
+from recurra.recipes import devices, loading
 from recurra.recipes.rollout import Episode
 
 #: The most tokens, over all environments, that are read ahead at once where an environment foretells them.
@@ -66,8 +63,9 @@ def evaluate(
         from recurra.recipes import report as reports
 
         reports.check(report)
-    where = _device(device)
-    loaded = [(run, *_load(run)) for run in runs]
+    where = devices.device(device)
+    devices.precision(precision, where)  # a mistake is told before the work
+    loaded = [(run, *loading.actor(run)) for run in runs]
     rows = []
     for run, agent, trained_env in loaded:
         agent.to(where)
@@ -80,7 +78,7 @@ def evaluate(
             _check_spaces(agent, streams, run)
             start = time.perf_counter()
             try:
-                with torch.inference_mode(), _precision(precision, where):
+                with torch.inference_mode(), devices.precision(precision, where):
                     played = play(agent, streams, episodes=episodes, seed=seed)
             finally:
                 streams.close()
@@ -174,39 +172,6 @@ def _figures(played: list[Episode], seconds: float) -> dict[str, Any]:
     }
 
 
-def _load(run: str) -> tuple[ActorCritic, dict[str, Any]]:
-    """Load the agent of a run folder, of a checkpoint or of an agent's folder, and what it was trained in."""
-    path = Path(run)
-    if path.suffix == ".ckpt":
-        agent, folder = _from_checkpoint(path), path.parent
-    else:
-        agent, folder = agents.load(path), path
-    if not isinstance(agent, ActorCritic):
-        raise UserError(f"{run} is a reader, which acts in no environment: recurra read DOCUMENT --reader {run}")
-    config = folder / "config.yaml"
-    if not config.is_file():
-        return agent, {}
-    try:
-        return agent, dict(yaml.safe_load(config.read_text())["env"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{config} is damaged: it names no env") from error
-
-
-def _from_checkpoint(path: Path) -> ActorCritic | Reader:
-    from recurra.agents import saving
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        weights = {name.removeprefix("agent."): value for name, value in checkpoint["state_dict"].items()}
-        return saving.restore(checkpoint["agent"], weights, source=str(path))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such checkpoint") from None
-    except UserError:
-        raise
-    except Exception as error:  # torch raises many kinds for a file that is not one of its own
-        raise UserError(f"{path} is damaged or no checkpoint of recurra") from error
-
-
 def _check_spaces(agent: ActorCritic, streams: Streams, run: str) -> None:
     for role in ("observation_space", "action_space"):
         trained, met = getattr(agent, role), getattr(streams, role)
@@ -217,17 +182,3 @@ def _check_spaces(agent: ActorCritic, streams: Streams, run: str) -> None:
 
 def _without_id(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "id"}
-
-
-def _device(device: str) -> torch.device:
-    if device not in ("cpu", "cuda", "auto"):
-        raise UserError(f"device must be cpu, cuda or auto, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda: this torch sees no GPU; use --device cpu")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    if precision not in ("32-true", "bf16-mixed"):
-        raise UserError(f"precision must be 32-true or bf16-mixed, got {precision!r}")
-    return nullcontext() if precision == "32-true" else torch.autocast(device.type, torch.bfloat16)

@@ -92,6 +92,10 @@ class PPO(lightning.LightningModule):
         stage = () if self.curriculum is None else (self.curriculum.options.option,)
         return ("mean_return", "success_rate", "mean_length", *stage, "entropy", "value_loss", "divergence")
 
+    def next(self, run: str) -> str:
+        """Give the command that shows what was learnt."""
+        return f"recurra eval {run}"
+
     @property
     def steps(self) -> int:
         """Environment steps taken."""

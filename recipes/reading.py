@@ -50,6 +50,10 @@ class Reading(lightning.LightningModule):
         self.state: Any = None
         self.metrics: dict[str, float] = {}
 
+    def next(self, run: str) -> str:
+        """Give the command that shows what was learnt."""
+        return f"recurra read text:shakespeare/macbeth --reader {run} --continue 400"
+
     @property
     def steps(self) -> int:
         """Bytes read."""

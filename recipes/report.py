@@ -130,11 +130,13 @@ def _table(rows: list[dict[str, Any]], grid: list[str]) -> str:
 def shown(value: Any) -> str:
     """Write a figure as tables do.
 
-    >>> shown(0.98765), shown(12), shown(None)
-    ('0.988', '12', '–')
+    >>> shown(0.98765), shown(12_000), shown(None)
+    ('0.988', '12,000', '–')
     """
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3f}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return "–" if value is None else str(value)
 
 

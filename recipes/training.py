@@ -13,7 +13,7 @@ from recurra.agents import ActorCritic, Reader
 from recurra.envs import make_streams
 from recurra.envs.documents import expand
 from recurra.errors import UserError
-from recurra.recipes import parsing, runs, settings
+from recurra.recipes import devices, parsing, runs, settings
 from recurra.recipes.callbacks import Checkpoints, Display, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.ppo import PPO
@@ -146,7 +146,7 @@ def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console)
     display = Display(console, metrics, title=str(run.folder))
     _quieten()
     trainer = lightning.Trainer(
-        accelerator=_accelerator(recipe.device),
+        accelerator="gpu" if devices.device(recipe.device).type == "cuda" else "cpu",
         devices=1,
         precision=recipe.precision,  # type: ignore[arg-type]
         max_epochs=1,
@@ -168,18 +168,11 @@ def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console)
         "seconds": round(metrics.clock.seconds, 3),
         "steps": module.steps,
         "steps_per_second": round(module.steps / max(metrics.clock.seconds, 1e-9), 1),
+        "next": module.next(str(run.folder)),
         "metrics": {name: None if figure != figure else figure for name, figure in module.metrics.items()},
     }
     run.write_result(result)
     return result
-
-
-def _accelerator(device: str) -> str:
-    if device not in ("cpu", "cuda", "auto"):
-        raise UserError(f"device must be cpu, cuda or auto, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda: this torch sees no GPU; use --device cpu")
-    return {"cpu": "cpu", "cuda": "gpu", "auto": "auto"}[device]
 
 
 def _loggers(folder: Path) -> list[Any]:

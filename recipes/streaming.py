@@ -1,0 +1,141 @@
+"""Reading documents of any length with a trained reader, at constant memory; stopped and gone on with at will."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from recurra.agents import Reader, ReaderState
+from recurra.envs.documents import Source, expand
+from recurra.errors import UserError
+from recurra.memory import state as states
+from recurra.recipes import devices, loading
+
+
+def read(
+    documents: str | list[str],
+    *,
+    reader: str,
+    state_in: str | None = None,
+    state_out: str | None = None,
+    resume: bool = False,
+    write: int = 0,
+    temperature: float = 0.8,
+    seed: int = 0,
+    piece: int = 65_536,
+    device: str = "cpu",
+    precision: str = "32-true",
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Read documents and say how well each was foretold; the Python door of ``recurra read``.
+
+    Args:
+        documents: files, folders, bundled works (``text:shakespeare/macbeth``), or ``-`` for standard input.
+        reader: a run folder, a checkpoint or a reader's own folder.
+        state_in: a state that the first document continues: its first byte is foretold from there.
+        state_out: where the state of the document at hand is written, anew after each piece.
+        resume: the first document is the one that the state was saved in: skip what was read of it, and count on.
+        write: how many bytes to go on writing after the last document.
+        temperature: of writing; 0 takes the likeliest byte.
+        seed: of writing.
+        piece: bytes between looks at the state, and between writes of it.
+        device: cpu, cuda or auto.
+        precision: 32-true or bf16-mixed.
+        console: where progress is shown; None shows nothing.
+
+    Returns:
+        ``documents`` (a list of ``path``, ``bytes``, ``tokens``, ``bits_per_byte``, None for an empty one, and
+        ``answers``), ``tokens_per_second``, ``state_bytes``, ``peak_rss_bytes``, and ``written`` where asked for.
+
+    Raises:
+        UserError: if a document, the reader or the state does not fit.
+        FileNotFoundError: if there is no such file.
+    """
+    if resume and state_in is None:
+        raise UserError("to resume a reading, give the state that it saved: --state-in FILE")
+    if state_out is not None and not Path(state_out).absolute().parent.is_dir():
+        raise FileNotFoundError(f"{state_out}: there is no folder to write the state to")
+    if piece < 1 or write < 0:
+        raise UserError("piece must be at least 1, and what is to be written at least 0")
+    where = devices.device(device)
+    context = devices.precision(precision, where)
+    model = loading.reader(reader).to(where)
+    sources = expand(documents)
+    state = None if state_in is None else states.load(state_in, like=model.initial_state(1))
+    start = time.perf_counter()
+    rows, last, total = [], state, 0
+    with context:
+        for source in sources:
+            begun = state if state is not None else model.initial_state(1)
+            skipped = int(begun.read) if resume else 0
+            last = begun
+            for last in _shown(source, model, begun, skipped, piece, console):
+                if state_out is not None:
+                    states.save(last, state_out)
+            count, bits = int(last.read), float(last.bits)
+            total += count - int(begun.read)
+            if not resume:  # the state may have come with bytes of another document
+                count, bits = count - int(begun.read), bits - float(begun.bits)
+            rows.append(
+                {
+                    "path": source.name,
+                    "bytes": count,
+                    "tokens": count,
+                    "bits_per_byte": bits / count if count else None,
+                    "answers": [],
+                }
+            )
+            state, resume = None, False
+        seconds = time.perf_counter() - start
+        result: dict[str, Any] = {
+            "documents": rows,
+            "tokens_per_second": round(total / max(seconds, 1e-9), 1),
+            "state_bytes": states.nbytes(model.initial_state(1)),
+        }
+        if write:
+            written, last = model.write(write, last, temperature=temperature, seed=seed)
+            result["written"] = written.decode("utf-8", errors="replace")
+        if state_out is not None and last is not None:
+            states.save(last, state_out)
+    result["peak_rss_bytes"] = _peak()
+    return result
+
+
+def _shown(
+    source: Source, model: Reader, state: ReaderState, skipped: int, piece: int, console: Console | None
+) -> Iterator[ReaderState]:
+    """Read a document, showing on a terminal how it goes."""
+    live = Live(console=console, refresh_per_second=4) if console is not None and console.is_terminal else None
+    begin, start = int(state.read), time.perf_counter()
+    of = "" if source.size is None else f" of {source.size:,}"
+    with live or nullcontext():
+        for state in model.stream(source.pieces(piece, start=skipped), state):
+            if live is not None:
+                speed = (int(state.read) - begin) / (time.perf_counter() - start)
+                live.update(
+                    f"{source.name}: {int(state.read):,}{of} bytes, {float(state.bits) / int(state.read):.3f} bits a "
+                    f"byte, {speed:,.0f} bytes/s, state {states.nbytes(state):,} bytes, memory {_resident():,} bytes"
+                )
+            yield state
+
+
+def _resident() -> int:
+    """Give the bytes of memory that the process holds now, or held at most where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return _peak()
+
+
+def _peak() -> int:
+    """Give the most bytes of memory that the process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
