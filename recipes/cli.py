@@ -37,6 +37,7 @@ def memories(arguments: list[str]) -> None:
     listed = []
     for name in memory.names():
         row = asdict(memory.describe(name))
+        row["paper"] = row.pop("paper")  # last: it is the longest
         if options.laws:
             row |= memory.laws.measure(memory.build(name, 16))
         listed.append(row)
@@ -216,7 +217,9 @@ def _give(as_json: bool, result: dict[str, Any], *shown: Any) -> None:
 def _table(rows: list[dict[str, Any]]) -> Table:
     from recurra.recipes.report import shown
 
-    table = Table(*(name.replace("_", " ") for name in rows[0]), box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(rows[0]):
+        table.add_column(name.replace("_", " "), no_wrap=index == 0)
     for row in rows:
         table.add_row(
             *(", ".join(map(str, value)) if isinstance(value, tuple) else shown(value) for value in row.values())

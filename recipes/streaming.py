@@ -116,14 +116,14 @@ def _shown(
     begin, start = int(state.read), time.perf_counter()
     of = "" if source.size is None else f" of {source.size:,}"
     with live or nullcontext():
-        for state in model.stream(source.pieces(piece, start=skipped), state):
+        for now in model.stream(source.pieces(piece, start=skipped), state):
             if live is not None:
-                speed = (int(state.read) - begin) / (time.perf_counter() - start)
+                speed = (int(now.read) - begin) / (time.perf_counter() - start)
                 live.update(
-                    f"{source.name}: {int(state.read):,}{of} bytes, {float(state.bits) / int(state.read):.3f} bits a "
-                    f"byte, {speed:,.0f} bytes/s, state {states.nbytes(state):,} bytes, memory {_resident():,} bytes"
+                    f"{source.name}: {int(now.read):,}{of} bytes, {float(now.bits) / int(now.read):.3f} bits a byte, "
+                    f"{speed:,.0f} bytes/s, state {states.nbytes(now):,} bytes, memory {_resident():,} bytes"
                 )
-            yield state
+            yield now
 
 
 def _resident() -> int:
