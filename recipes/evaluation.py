@@ -15,7 +15,7 @@ from recurra.recipes import devices, loading
 from recurra.recipes.rollout import Episode
 
 #: The most tokens, over all environments, that are read ahead at once where an environment foretells them.
-TOKENS_AHEAD = 65_536
+TOKENS_AHEAD = 16_384
 
 
 def evaluate(
@@ -145,7 +145,10 @@ def _read_ahead(
     resets[:, 0] = torch.as_tensor(first, device=device)
     within = np.arange(longest) < forecast.counts[:, None]
     output, after = agent(
-        tokens, state, first=resets, present=None if within.all() else torch.as_tensor(within, device=device)
+        tokens,
+        state,
+        first=resets if first.any() else None,
+        present=None if within.all() else torch.as_tensor(within, device=device),
     )
     as_expected = (agent.to_environment(output.policy.mode) == forecast.actions[:, None]) & within
     accepted = np.cumprod(as_expected, axis=1).sum(1)
