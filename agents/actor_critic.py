@@ -153,7 +153,8 @@ class ActorCritic(nn.Module):
         if isinstance(self.observation_space, spaces.Discrete):
             numbers = functional.one_hot(obs.long() - int(self.observation_space.start), int(self.observation_space.n))
         else:
-            numbers = obs.flatten(axes) / 255 if obs.dtype == torch.uint8 else obs.flatten(axes)
+            numbers = obs.reshape(*obs.shape[:axes], self.encoder.in_features)
+            numbers = numbers / 255 if obs.dtype == torch.uint8 else numbers
         return self.encoder(numbers.to(self.critic.weight.dtype)).tanh()
 
     def _decide(self, features: Tensor) -> Output:

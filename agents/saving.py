@@ -41,7 +41,7 @@ def load(path: str | os.PathLike[str]) -> Agent:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such agent or run folder")
     folder = path / "agent" if (path / "agent").is_dir() else path
-    if not (folder / "config.json").is_file():
+    if not all((folder / name).is_file() for name in ("config.json", "model.safetensors")):
         raise UserError(f"{path} holds no agent: expected config.json and model.safetensors in it or in its agent/")
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -60,7 +60,9 @@ def restore(config: dict[str, Any], weights: dict[str, torch.Tensor], *, source:
             raise UserError(f"{source} holds an agent of unknown kind {kind!r}; {nearest(kind, _KINDS)}")
         agent = _KINDS[kind].from_config(arguments)
         agent.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[-1].strip()
+    except UserError:
+        raise
+    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise UserError(f"the agent in {source} does not fit its config: {reason}") from error
     return agent.eval()
