@@ -58,18 +58,17 @@ class RewardScale:
     def __init__(self, streams: int, discount: float) -> None:
         self.discount = discount
         self.returns = np.zeros(streams)
-        self.count, self.mean, self.squares = (
-            0,
-            0.0,
-            0.0,
-        )  # of all returns seen: number, mean, sum of squared deviations
+        # Of all returns seen: number, mean, sum of squared deviations. Every stream's return of 0 before its first step
+        # counts, or equal rewards in the first step would have no deviation to be divided by.
+        self.count, self.mean, self.squares = streams, 0.0, 0.0
 
     def __call__(self, rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Take the rewards ``(streams,)`` of a step into account, and scale them."""
         self.returns = self.discount * self.returns + rewards
         # Merging two samples' moments: Chan, Golub and LeVeque 1983.
-        count, mean = self.count + len(rewards), self.returns.mean()
-        self.squares += self.returns.var() * len(rewards) + (mean - self.mean) ** 2 * self.count * len(rewards) / count
+        count, mean = self.count + len(rewards), float(self.returns.mean())
+        spread = float(self.returns.var()) * len(rewards)
+        self.squares += spread + (mean - self.mean) ** 2 * self.count * len(rewards) / count
         self.mean += (mean - self.mean) * len(rewards) / count
         self.count = count
         self.returns[ends] = 0.0
