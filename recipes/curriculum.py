@@ -29,7 +29,7 @@ class Curriculum:
 
     >>> curriculum = Curriculum(CurriculumOptions("corridor", start=5, window=2), target=[2, 8])
     >>> curriculum.value, curriculum.promote([1.0]), curriculum.promote([1.0]), curriculum.value
-    ([2, 5], False, True, [2, 8])
+    ([2, 5], False, True, [2, 7])
     """
 
     def __init__(self, options: CurriculumOptions, *, target: Any) -> None:
@@ -43,7 +43,7 @@ class Curriculum:
 
     @property
     def value(self) -> Any:
-        """What the environment's option is to be set to."""
+        """What the environment's option is to be set to: rounded down where the target is an int."""
         level = int(self.level) if isinstance(self._goal, int) else self.level
         return [min(self.target[0], level), level] if isinstance(self.target, list | tuple) else level
 
@@ -51,7 +51,8 @@ class Curriculum:
         """Take the successes of episodes that ended; say whether the level has risen."""
         self.successes.extend(successes)
         enough = len(self.successes) == self.options.window
-        if self.level >= self._goal or not enough or sum(self.successes) < self.options.success * len(self.successes):
+        earned = enough and sum(self.successes) >= self.options.success * len(self.successes)  # False of NaN
+        if not earned or self.level >= self._goal:
             return False
         self.level = min(self.level * self.options.factor, self._goal)
         self.successes.clear()
