@@ -84,15 +84,8 @@ class Checkpoints(lightning.Callback):
 
     def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
         """Write, if it is time to."""
-        if module.done % self.every == 0 and module.done < module.updates:
-            self.write(trainer, module)
-
-    def on_train_end(self, trainer: Any, module: Any) -> None:
-        """Write where training ended, or was stopped."""
-        self.write(trainer, module)
-
-    def write(self, trainer: Any, module: Any) -> None:
-        """Write the checkpoint and the agent."""
+        if module.done % self.every and module.done < module.updates and not trainer.should_stop:
+            return
         scratch = self.run.checkpoint.with_suffix(".new")
         trainer.save_checkpoint(scratch)
         os.replace(scratch, self.run.checkpoint)
@@ -104,8 +97,9 @@ class StopOnInterrupt(lightning.Callback):
 
     def __init__(self) -> None:
         self.asked = False
+        self._before: Any = signal.getsignal(signal.SIGINT)
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
+    def setup(self, trainer: Any, module: Any, stage: str) -> None:
         """Listen."""
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._ask)

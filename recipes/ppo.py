@@ -115,8 +115,8 @@ class PPO(lightning.LightningModule):
         return torch.optim.Adam(self.agent.parameters(), lr=self.options.learning_rate, eps=1e-5)
 
     def train_dataloader(self) -> DataLoader:
-        """Give the numbers of the rollouts that are left: the data is made by acting."""
-        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
+        """Give the rollouts' numbers: the data is made by acting, and a resumed trainer skips those that are done."""
+        return DataLoader(range(self.updates), batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Collect one rollout and learn from it."""

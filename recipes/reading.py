@@ -82,8 +82,8 @@ class Reading(lightning.LightningModule):
         return [optimizer], [schedule]
 
     def train_dataloader(self) -> DataLoader:
-        """Give the numbers of the pieces that are left: the reading itself goes on from where it stands."""
-        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
+        """Give the pieces' numbers: `Batches` knows what to read, and a resumed trainer skips those that are done."""
+        return DataLoader(range(self.updates), batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Read one piece of every row, and learn from it."""

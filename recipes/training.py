@@ -151,7 +151,7 @@ def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console)
         precision=recipe.precision,  # type: ignore[arg-type]
         max_epochs=1,
         logger=_loggers(run.folder),
-        callbacks=[metrics, display, Checkpoints(run, every=recipe.checkpoint_every), stop],
+        callbacks=[metrics, display, stop, Checkpoints(run, every=recipe.checkpoint_every)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -189,3 +189,5 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it gives numbers only
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
