@@ -14,6 +14,7 @@ from rich.table import Table
 
 from recurra import __version__
 from recurra.errors import UserError, nearest
+from recurra.recipes.figures import shown
 
 # What is heavy (torch, Lightning) is imported inside the command that needs it.
 
@@ -175,6 +176,8 @@ def main(arguments: list[str] | None = None) -> int:
             sys.path.insert(0, os.getcwd())  # a user's own memory, package.module:Class, lies where they work
             COMMANDS[arguments[0]](arguments[1:])
         return 0
+    except SystemExit as end:  # a parser's, after --help or --print_config
+        return int(end.code or 0)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -215,8 +218,6 @@ def _give(as_json: bool, result: dict[str, Any], *shown: Any) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    from recurra.recipes.report import shown
-
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(rows[0]):
         table.add_column(name.replace("_", " "), no_wrap=index == 0)

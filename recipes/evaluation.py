@@ -71,7 +71,8 @@ def evaluate(
         agent.to(where)
         for values in itertools.product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
-            options = {**trained_env, **env, **point}
+            known = trained_env if env.get("id", trained_env.get("id")) == trained_env.get("id") else {}
+            options = {**known, **env, **point}
             if "id" not in options:
                 raise UserError(f"{run} does not say what it was trained in: name it with --env.id")
             streams = make_streams(options["id"], min(episodes, environments), **_without_id(options))

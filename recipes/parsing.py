@@ -12,7 +12,7 @@ from recurra.errors import UserError, nearest
 
 def parser(prog: str) -> ArgumentParser:
     """Begin a parser that leaves errors to `parse`."""
-    return ArgumentParser(prog=prog, exit_on_error=False)
+    return ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
 
 
 def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:

@@ -13,6 +13,7 @@ import numpy as np
 import recurra.envs  # noqa: F401 (registers our environments)
 from recurra.agents import ActorCritic
 from recurra.errors import UserError
+from recurra.recipes.figures import shown
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -125,19 +126,6 @@ def _table(rows: list[dict[str, Any]], grid: list[str]) -> str:
     head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in names)
     lines = ("".join(f"<td>{html.escape(shown(row[name]))}</td>" for name in names) for row in rows)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def shown(value: Any) -> str:
-    """Write a figure as tables do.
-
-    >>> shown(0.98765), shown(12_000), shown(None)
-    ('0.988', '12,000', '–')
-    """
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "–" if value is None else str(value)
 
 
 def _frames(agent: ActorCritic, options: dict[str, Any], seed: int, most: int = 500) -> list[tuple[str, str]]:

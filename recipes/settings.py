@@ -96,7 +96,7 @@ class Recipe:
         seed: of weights, data and actions; a CPU run repeats bit for bit.
         checkpoint_every: updates between checkpoints, which --resume continues from.
         device: cpu, cuda or auto.
-        precision: Lightning's name of it, such as 32-true or bf16-mixed.
+        precision: 32-true or bf16-mixed.
         threads: CPU threads; null takes what torch would, and the run records it.
     """
 

@@ -58,6 +58,7 @@ def start(
     wanted = settings.read(path, overrides)  # before a folder is made: mistakes leave no trace
     run = _resumable(resume, root, path.stem, overrides)
     if run is None:
+        devices.precision(wanted.precision, devices.device(wanted.device))
         if wanted.threads is None:
             wanted.threads = torch.get_num_threads()
         module = build(wanted)
@@ -110,6 +111,7 @@ def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
         option = recipe.curriculum.option
         if option not in options:
             raise UserError(f"curriculum.option {option!r} is not among the settings of env: {', '.join(options)}")
+        make_streams(name, 1, **options).close()  # a wrong target is told now, not when it is reached
         curriculum = Curriculum(recipe.curriculum, target=options[option])
         options[option] = curriculum.value
     streams = make_streams(name, recipe.environments, **options)

@@ -1,0 +1,244 @@
+"""The command line: JSON that programs can read, and mistakes told in one line, with status 2 and no trace."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recurra.recipes import cli
+
+SMALL = ["--steps", "256", "--environments", "4", "--ppo.rollout", "32", "--ppo.sequence", "32", "--dim", "8"]
+SMALL += ["--memory_options.heads", "1", "--threads", "1"]
+SMALL_READER = ["--steps", "2000", "--reading.streams", "4", "--reading.piece", "64", "--dim", "8", "--layers", "1"]
+SMALL_READER += ["--memory_options.heads", "1", "--held_out", "[]", "--threads", "1"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    """Run a command with --json: nothing but one object on standard output."""
+    assert cli.main([*arguments, "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    return json.loads(lines[0])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an agent that acts, ``runs/tmaze/0``, and a reader, ``runs/byte-lm/0``."""
+    folder = tmp_path_factory.mktemp("home")
+    for recipe, small in (("tmaze", SMALL), ("byte-lm", SMALL_READER)):
+        assert cli.main(["train", recipe, "--root", str(folder / "runs"), "--json", *small]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_recipes(capsys):
+    listed = run(capsys, "recipes")["recipes"]
+    assert {row["name"] for row in listed} == {"byte-lm", "gym", "tmaze"}
+    assert all(row["summary"] for row in listed)
+
+
+def test_memories(capsys):
+    listed = run(capsys, "memories")["memories"]
+    assert {"name", "family", "paper", "grain", "bounded", "backends"} <= listed[0].keys()
+    measured = run(capsys, "memories", "--laws")["memories"]
+    assert all(row["split"] < 1e-10 for row in measured)
+
+
+def test_train(capsys):
+    result = run(capsys, "train", "tmaze", *SMALL)
+    assert {"run", "seconds", "steps", "steps_per_second", "metrics"} <= result.keys()
+    assert (result["run"], result["steps"]) == ("runs/tmaze/0", 256)
+    assert sorted(path.name for path in Path("runs/tmaze/0").iterdir() if path.is_file()) == [
+        ".lock", "config.yaml", "last.ckpt", "metrics.csv", "result.json", "versions.json",
+    ]  # fmt: skip
+    assert run(capsys, "train", "tmaze", *SMALL)["run"] == "runs/tmaze/1"
+
+
+def test_train_in_words(capsys):
+    assert cli.main(["train", "tmaze", *SMALL]) == 0
+    said = capsys.readouterr().out
+    assert "next: recurra eval runs/tmaze/0" in said
+    assert "steps 256" in said
+
+
+def test_eval(home, capsys):
+    agent = str(home / "runs/tmaze/0")
+    result = run(capsys, "eval", agent, "--env.corridor", "5", "--episodes", "10")
+    assert {"run", "env", "episodes", "success_rate", "mean_return", "std_return"} <= result.keys()
+    assert (result["episodes"], result["env"]) == (10, "recurra/TMaze-v0")
+    grid = run(capsys, "eval", agent, agent + "/last.ckpt", "--grid.corridor", "3,5", "--episodes", "4")
+    assert [(row["run"], row["corridor"]) for row in grid["rows"]] == [
+        (agent, 3), (agent, 5), (agent + "/last.ckpt", 3), (agent + "/last.ckpt", 5),
+    ]  # fmt: skip
+    assert run(capsys, "eval", agent, "--episodes", "4", "--seed", "1") != result
+    assert cli.main(["eval", agent, "--episodes", "4", "--report", "report"]) == 0
+    assert "report/index.html" in capsys.readouterr().out
+
+
+def test_read(home, capsys):
+    Path("book.txt").write_text("It was the best of times, it was the worst of times. " * 40)
+    Path("empty.txt").touch()
+    reader = ["--reader", str(home / "runs/byte-lm/0")]
+    result = run(capsys, "read", "book.txt", "empty.txt", *reader)
+    assert {"documents", "tokens_per_second", "state_bytes", "peak_rss_bytes"} <= result.keys()
+    book, empty = result["documents"]
+    assert (book["path"], book["bytes"], book["tokens"]) == ("book.txt", 2120, 2120)
+    assert 0 < book["bits_per_byte"] < 9
+    assert (empty["bytes"], empty["bits_per_byte"]) == (0, None)
+    pieces = run(capsys, "read", "book.txt", *reader, "--piece", "7")["documents"][0]
+    assert pieces["bits_per_byte"] == pytest.approx(book["bits_per_byte"], abs=1e-6)
+    written = run(capsys, "read", "book.txt", *reader, "--continue", "20", "--temperature", "0")["written"]
+    assert written
+    assert cli.main(["read", "book.txt", *reader]) == 0
+    assert "book.txt" in capsys.readouterr().out
+
+
+def test_read_continues_and_resumes(home, capsys):
+    text = "It was the best of times, it was the worst of times. " * 40
+    Path("book.txt").write_text(text)
+    Path("half.txt").write_text(text[:1000])
+    Path("rest.txt").write_text(text[1000:])
+    reader = ["--reader", str(home / "runs/byte-lm/0")]
+    whole = run(capsys, "read", "book.txt", *reader)["documents"][0]["bits_per_byte"]
+    half = run(capsys, "read", "half.txt", *reader, "--state-out", "state")["documents"][0]["bits_per_byte"]
+    rest = run(capsys, "read", "rest.txt", *reader, "--state-in", "state")["documents"][0]["bits_per_byte"]
+    assert (1000 * half + 1120 * rest) / 2120 == pytest.approx(whole, abs=1e-6)
+    resumed = run(capsys, "read", "book.txt", *reader, "--state-in", "state", "--resume")["documents"][0]
+    assert resumed["bytes"] == 2120
+    assert resumed["bits_per_byte"] == pytest.approx(whole, abs=1e-6)
+
+
+def test_read_from_standard_input(home):
+    command = [
+        sys.executable,
+        "-m",
+        "recurra.recipes.cli",
+        "read",
+        "-",
+        "--reader",
+        str(home / "runs/byte-lm/0"),
+        "--json",
+    ]
+    done = subprocess.run(command, input=b"\xff\x00 any bytes", capture_output=True)
+    assert json.loads(done.stdout)["documents"][0]["bytes"] == 12
+
+
+def test_a_user_s_own_recipe_and_memory(capsys):
+    Path("own.py").write_text(
+        "from recurra.memory.recurrent import GRU\n\n\nclass Mine(GRU):\n    '''A memory of one's own.'''\n"
+    )
+    assert cli.main(["train", "tmaze", "--print_config"]) == 0
+    recipe = yaml.safe_load(capsys.readouterr().out)
+    recipe |= {"memory": "own:Mine", "steps": 128, "environments": 4, "dim": 8}
+    recipe["ppo"] |= {"rollout": 32, "sequence": 32}
+    Path("mine.yaml").write_text(yaml.safe_dump(recipe))
+    result = run(capsys, "train", "mine.yaml")
+    assert result["run"] == "runs/mine/0"
+    assert run(capsys, "eval", result["run"], "--episodes", "2")["rows"][0]["memory"] == "own:Mine"
+    assert run(capsys, "train", "runs/mine/0/config.yaml")["steps"] == 128  # a run's settings are a recipe too
+
+
+MISTAKES = {
+    "no command": (["trian"], "did you mean 'train'"),
+    "no recipe": (["train"], "name a recipe first"),
+    "unknown recipe": (["train", "tmase"], "did you mean 'tmaze'"),
+    "missing recipe file": (["train", "missing.yaml"], "no such recipe file"),
+    "broken recipe file": (["train", "broken.yaml"], "no YAML"),
+    "recipe that is a list": (["train", "list.yaml"], "no recipe"),
+    "recipe without a method": (["train", "nomethod.yaml"], "method"),
+    "misspelt setting in the file": (["train", "misspelt.yaml"], "did you mean 'steps'"),
+    "misspelt option": (["train", "tmaze", "--sed", "1"], "did you mean 'seed'"),
+    "misspelt nested option": (["train", "tmaze", "--ppo.lerning_rate", "1"], "did you mean 'ppo.learning_rate'"),
+    "misspelt option of the curriculum": (["train", "tmaze", "--curriculum.strat", "1"], "strat"),
+    "word for a number": (["train", "tmaze", "--ppo.learning_rate", "fast"], "ppo.learning_rate"),
+    "negative steps": (["train", "tmaze", "--steps", "-5"], "steps must be at least 1"),
+    "no environment id": (["train", "gym", "--env", "{}"], "env needs the id"),
+    "unknown environment": (["train", "gym", "--env.id", "CartPole-v7"], "CartPole"),
+    "misspelt environment option": (["train", "tmaze", "--env.coridor", "5"], "did you mean 'corridor'"),
+    "wrong corridor": (["train", "tmaze", "--env.corridor", "[9, 2]"], "corridor"),
+    "unsupported space": (["train", "gym", "--env.id", "Blackjack-v1"], "observation spaces of type Tuple"),
+    "unknown memory": (["train", "tmaze", "--memory", "gruu"], "did you mean 'gru'"),
+    "memory that is none": (["train", "tmaze", "--memory", "os:system"], "no subclass"),
+    "missing memory module": (["train", "tmaze", "--memory", "nowhere:Memory"], "could not be imported"),
+    "misspelt memory option": (["train", "tmaze", "--memory_options.haeds", "2"], "did you mean 'heads'"),
+    "heads that do not divide": (["train", "tmaze", "--memory_options.heads", "5"], "5 does not divide 64"),
+    "sequence that does not divide": (["train", "tmaze", "--ppo.sequence", "100"], "does not divide"),
+    "too few sequences": (["train", "tmaze", "--environments", "2"], "minibatches"),
+    "curriculum over nothing": (["train", "gym", "--curriculum.option", "x", "--curriculum.start", "1"], "curriculum"),
+    "no GPU": (["train", "tmaze", "--device", "cuda"], "no GPU"),
+    "unknown device": (["train", "tmaze", "--device", "tpu"], "device must be"),
+    "unknown precision": (["train", "tmaze", "--precision", "7-bit"], "precision"),
+    "run to resume is none": (["train", "tmaze", "--resume", "nowhere"], "no run folder"),
+    "missing documents": (["train", "byte-lm", "--documents", "[nowhere.txt]"], "nowhere.txt"),
+    "unknown bundled text": (["train", "byte-lm", "--documents", "['text:hamlet']"], "text"),
+    "missing run": (["eval", "nowhere"], "nowhere"),
+    "no run": (["eval"], "runs"),
+    "damaged checkpoint": (["eval", "damaged.ckpt"], "damaged"),
+    "folder without an agent": (["eval", "."], "no agent"),
+    "reader that is to act": (["eval", "{reader}"], "is a reader"),
+    "no episodes": (["eval", "{agent}", "--episodes", "0"], "at least 1"),
+    "misspelt environment option in eval": (["eval", "{agent}", "--env.coridor", "5"], "did you mean 'corridor'"),
+    "environment of other spaces": (["eval", "{agent}", "--env", "{{id: CartPole-v1}}"], "was trained with"),
+    "unknown option of eval": (["eval", "{agent}", "--episode", "5"], "did you mean 'episodes'"),
+    "report that is a file": (["eval", "{agent}", "--report", "broken.yaml"], "is a file"),
+    "missing document": (["read", "nowhere.txt", "--reader", "{reader}"], "nowhere.txt"),
+    "no reader": (["read", "list.yaml"], "reader"),
+    "agent that is to read": (["read", "list.yaml", "--reader", "{agent}"], "reads no documents"),
+    "missing state": (["read", "list.yaml", "--reader", "{reader}", "--state-in", "nowhere"], "no such state file"),
+    "damaged state": (["read", "list.yaml", "--reader", "{reader}", "--state-in", "list.yaml"], "damaged"),
+    "resume without a state": (["read", "list.yaml", "--reader", "{reader}", "--resume"], "--state-in"),
+    "state to nowhere": (["read", "list.yaml", "--reader", "{reader}", "--state-out", "no/where"], "no folder"),
+    "unknown option of memories": (["memories", "--jsn"], "--jsn"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(mistake, home, capsys):
+    files = {
+        "broken.yaml": "a: [",
+        "list.yaml": "- a",
+        "nomethod.yaml": "steps: 5",
+        "misspelt.yaml": "method: ppo\nenv: {id: CartPole-v1}\nstps: 5\nsteps: 5",
+        "damaged.ckpt": "nothing",
+    }
+    for name, content in files.items():
+        Path(name).write_text(content)
+    arguments, expected = MISTAKES[mistake]
+    places = {"agent": home / "runs/tmaze/0", "reader": home / "runs/byte-lm/0"}
+    arguments = [
+        argument.format(**places) if "{" in argument and argument != "{}" else argument for argument in arguments
+    ]
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("recurra: error: ")
+    assert said.err.count("\n") == 1
+    assert expected in said.err
+    assert sorted(path.name for path in Path().iterdir()) == sorted(files)
+
+
+def test_debug_shows_where():
+    with pytest.raises(ValueError, match="no recipe"):
+        cli.main(["train", "tmase", "--debug"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["train", "--help"], ["eval", "--help"], ["train", "tmaze", "--help"]]
+)
+def test_help(arguments):
+    done = subprocess.run([sys.executable, "-m", "recurra.recipes.cli", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "usage: recurra" in done.stdout
+
+
+def test_light_commands_import_nothing_heavy():
+    code = "import sys\nfrom recurra.recipes import cli\ncli.main(['recipes'])\ncli.main(['train', 'tmase'])\n"
+    code += "assert not {'torch', 'lightning'} & sys.modules.keys()"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
