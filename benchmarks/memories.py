@@ -1,6 +1,6 @@
 """``recurra bench memory``: tokens per second of every memory, beside its token loop and titans-pytorch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ def run(
     *,
     dim: int = 128,
     batch: int = 4,
-    lengths: tuple[int, ...] = (1_000, 10_000, 100_000),
+    lengths: Sequence[int] = (1_000, 10_000, 100_000),
     budget: float = 1.0,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ def run(
 
 
 def _measure(
-    name: str, module: Memory, dim: int, batch: int, lengths: tuple[int, ...], budget: float, device: str
+    name: str, module: Memory, dim: int, batch: int, lengths: Sequence[int], budget: float, device: str
 ) -> Iterator[dict[str, Any]]:
     size = states.nbytes(module.initial_state(1))
     loop = _loop_rate(module, torch.randn(batch, min(lengths), dim, device=device), budget)
@@ -92,7 +92,7 @@ def _learn(module: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor) -> None:
     y.square().mean().backward()
 
 
-def _titans(dim: int, batch: int, lengths: tuple[int, ...], budget: float, device: str) -> Iterator[dict[str, Any]]:
+def _titans(dim: int, batch: int, lengths: Sequence[int], budget: float, device: str) -> Iterator[dict[str, Any]]:
     """Measure titans-pytorch's NeuralMemory, where it is installed, at the shortest length."""
     try:
         from titans_pytorch import NeuralMemory

@@ -151,11 +151,43 @@ def read(arguments: list[str]) -> None:
     _give(as_json, result, _table(rows), said, *([result["written"]] if "written" in result else []))
 
 
+def bench(arguments: list[str]) -> None:
+    """Measure speed and memory, side by side with the peers that are installed."""
+    from recurra.recipes import parsing
+
+    parser = parsing.parser("recurra bench")
+    parser.description = bench.__doc__
+    parser.add_argument("what", help="memory: tokens per second of every memory, by length")
+    parser.add_argument("--config", action="config", help="a YAML file of these options")
+    parser.add_argument("--names", type=list[str] | None, default=None, help="which memories; all by default")
+    parser.add_argument("--dim", type=int, default=128, help="their width")
+    parser.add_argument("--batch", type=int, default=4, help="streams side by side")
+    parser.add_argument("--lengths", type=list[int], default=[1_000, 10_000, 100_000], help="tokens of each stream")
+    parser.add_argument("--budget", type=float, default=1.0, help="seconds for each figure, about")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parsing.parse(parser, arguments).as_dict()
+    as_json, what, _ = options.pop("json"), options.pop("what"), options.pop("config")
+    if what != "memory":
+        raise UserError(f"there is no benchmark {what!r}; {nearest(what, ['memory'])}")
+    from recurra.benchmarks import memories as benchmark
+    from recurra.benchmarks import timing
+    from recurra.recipes import devices
+
+    where = devices.device(options.pop("device")).type
+    rows = benchmark.run(options.pop("names"), **options, device=where)
+    rate = timing.matrix_rate(device=where)
+    machine = timing.machine(where)
+    said = f"{machine}; float32 matrix products: {rate / 1e9:,.0f} GFLOP/s"
+    _give(as_json, {"rows": rows, "machine": machine, "matrix_flops_per_second": rate}, _table(rows), said)
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "recipes": recipes,
     "train": train,
     "eval": evaluate,
     "read": read,
+    "bench": bench,
     "memories": memories,
 }
 
