@@ -5,11 +5,13 @@ DEMO := runs/demo/$(shell date +%Y-%m-%d-%H%M%S)
 
 .PHONY: demo test test-long check clean
 
-# Train an agent that remembers and one that cannot, in two minutes, and see how far each walks.
+# Train an agent that remembers and one that cannot, and see how far each walks; train a reader, and let it read a book.
 demo: .venv/ready
 	$(BIN)/recurra train tmaze --root $(DEMO)
 	$(BIN)/recurra train tmaze --memory none --steps 100000 --root $(DEMO)/none
 	$(BIN)/recurra eval $(DEMO)/tmaze/0 $(DEMO)/none/tmaze/0 --grid.corridor 10,32,100,1000,10000 --report $(DEMO)/report
+	$(BIN)/recurra train byte-lm --steps 600000 --root $(DEMO)
+	$(BIN)/recurra read text:shakespeare/macbeth --reader $(DEMO)/byte-lm/0 --continue 300
 	@echo "next: open $(DEMO)/report/index.html, or $(BIN)/recurra eval $(DEMO)/tmaze/0 --env.corridor 100000 --episodes 20"
 
 # Two test processes, tests of one file together.
