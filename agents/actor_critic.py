@@ -13,6 +13,7 @@ from torch.nn import functional
 from recurra.agents import spaces as space_tools
 from recurra.errors import UserError
 from recurra.memory import stack
+from recurra.memory.base import hide
 
 
 class Output(NamedTuple):
@@ -97,14 +98,14 @@ class ActorCritic(nn.Module):
         Returns:
             Policy and value ``(batch, time)`` for each observation, and the next state.
         """
-        features, state = self.memory(self._encode(obs, 2), state, first=first, present=present)
+        features, state = self.memory(self._encode(obs, present), state, first=first, present=present)
         return self._decide(features), state
 
     def step(
         self, obs: Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Output, Any]:
         """Read one observation of each stream: obs ``(batch, *observation_shape)``, first and present ``(batch,)``."""
-        x = self._encode(obs, 1)
+        x = self._encode(obs, present)
         if present is None:
             features, state = self.memory.step(x, state, first=first)
         else:
@@ -126,6 +127,9 @@ class ActorCritic(nn.Module):
 
         Returns:
             Actions as the environment takes them, with a batch axis if obs has one, and the next state.
+
+        Raises:
+            UserError: if the observations have another shape.
         """
         device = self.critic.weight.device
         obs = torch.as_tensor(obs, device=device)
@@ -147,15 +151,17 @@ class ActorCritic(nn.Module):
         if isinstance(self.action_space, spaces.Discrete):
             return array + self.action_space.start
         assert isinstance(self.action_space, spaces.Box)
-        return array.astype(self.action_space.dtype).clip(self.action_space.low, self.action_space.high)
+        return array.clip(self.action_space.low, self.action_space.high).astype(self.action_space.dtype)
 
-    def _encode(self, obs: Tensor, axes: int) -> Tensor:
+    def _encode(self, obs: Tensor, present: Tensor | None) -> Tensor:
         if isinstance(self.observation_space, spaces.Discrete):
             numbers = functional.one_hot(obs.long() - int(self.observation_space.start), int(self.observation_space.n))
         else:
-            numbers = obs.reshape(*obs.shape[:axes], self.encoder.in_features)
+            own = len(self.observation_space.shape or ())
+            numbers = obs.reshape(*obs.shape[: obs.dim() - own], self.encoder.in_features)
             numbers = numbers / 255 if obs.dtype == torch.uint8 else numbers
-        return self.encoder(numbers.to(self.critic.weight.dtype)).tanh()
+        # Absent observations are hidden here too: the encoder's gradient would be NaN where they are.
+        return self.encoder(hide(numbers.to(self.critic.weight.dtype), present)).tanh()
 
     def _decide(self, features: Tensor) -> Output:
         choice, value = self.actor(features).float(), self.critic(features).squeeze(-1).float()

@@ -1,4 +1,7 @@
-"""Agents on disk: a folder with ``config.json`` and ``model.safetensors``, read without executing anything in it."""
+"""Agents on disk: a folder with ``config.json`` and ``model.safetensors``, read without executing anything in it.
+
+A memory of the user's own is named in ``config.json`` by its dotted path, and imported from where Python finds modules.
+"""
 
 import json
 import os
@@ -25,7 +28,7 @@ def save(agent: Agent, folder: str | os.PathLike[str]) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in agent.state_dict().items()}
     save_file(weights, folder / ".model.safetensors.new")
     config = {"kind": type(agent).__name__, **agent.config}
-    (folder / ".config.json.new").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / ".config.json.new").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
     os.replace(folder / ".model.safetensors.new", folder / "model.safetensors")
     os.replace(folder / ".config.json.new", folder / "config.json")
 
@@ -41,28 +44,36 @@ def load(path: str | os.PathLike[str]) -> Agent:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such agent or run folder")
     folder = path / "agent" if (path / "agent").is_dir() else path
-    if not all((folder / name).is_file() for name in ("config.json", "model.safetensors")):
+    files = [folder / "config.json", folder / "model.safetensors"]
+    if not all(file.is_file() for file in files):
         raise UserError(f"{path} holds no agent: expected config.json and model.safetensors in it or in its agent/")
     try:
-        config = json.loads((folder / "config.json").read_text())
-        weights = load_file(folder / "model.safetensors")
+        config = json.loads(files[0].read_text())
+        weights = load_file(files[1])
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise UserError(f"the agent in {folder} is damaged: {error}") from error
     return restore(config, weights, source=str(folder))
 
 
 def restore(config: dict[str, Any], weights: dict[str, torch.Tensor], *, source: str) -> Agent:
-    """Build an agent from its config and weights; ``source`` names where they came from in errors."""
+    """Build an agent from its config and weights; ``source`` names where they came from in errors.
+
+    Raises:
+        UserError: if the config describes no agent, or the weights are those of another.
+    """
+    kind = config.get("kind") if isinstance(config, dict) else None
+    if not isinstance(kind, str):
+        raise UserError(f"the agent in {source} does not fit its config: the config names no kind of agent")
+    if kind not in _KINDS:
+        raise UserError(f"{source} holds an agent of unknown kind {kind!r}; {nearest(kind, _KINDS)}")
     try:
-        arguments = dict(config)
-        kind = arguments.pop("kind")
-        if kind not in _KINDS:
-            raise UserError(f"{source} holds an agent of unknown kind {kind!r}; {nearest(kind, _KINDS)}")
-        agent = _KINDS[kind].from_config(arguments)
-        agent.load_state_dict(weights)
+        agent = _KINDS[kind].from_config({name: value for name, value in config.items() if name != "kind"})
+        agent.to(next(iter(weights.values()), torch.empty(0)).dtype).load_state_dict(weights)
     except UserError:
         raise
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise UserError(f"the agent in {source} does not fit its config: {error} is missing") from error
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise UserError(f"the agent in {source} does not fit its config: {reason}") from error
     return agent.eval()

@@ -1,5 +1,6 @@
 """Gymnasium spaces as JSON, and as widths of encoders and heads."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,12 @@ def width(space: Space) -> int:
 
 
 def to_json(space: Space) -> dict[str, Any]:
-    """Describe a Box or Discrete space in JSON; an infinite bound is null.
+    """Describe a Box or Discrete space in JSON; an infinite bound is null, a bound of all entries stands once.
 
     >>> to_json(spaces.Discrete(4))
     {'type': 'Discrete', 'n': 4, 'start': 0}
+    >>> to_json(spaces.Box(0, 255, (84, 84), np.uint8))
+    {'type': 'Box', 'shape': [84, 84], 'dtype': 'uint8', 'low': 0.0, 'high': 255.0}
     """
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
@@ -38,8 +41,8 @@ def to_json(space: Space) -> dict[str, Any]:
         "type": "Box",
         "shape": list(space.shape),
         "dtype": str(space.dtype),
-        "low": [float(bound) if np.isfinite(bound) else None for bound in space.low.flat],
-        "high": [float(bound) if np.isfinite(bound) else None for bound in space.high.flat],
+        "low": _bounds(space.low),
+        "high": _bounds(space.high),
     }
 
 
@@ -48,8 +51,20 @@ def from_json(description: dict[str, Any]) -> Space:
     if description["type"] == "Discrete":
         return spaces.Discrete(description["n"], start=description["start"])
     dtype = np.dtype(description["dtype"])
+    shape = tuple(description["shape"])
     low, high = (
-        np.array([unbounded if bound is None else bound for bound in description[side]]).reshape(description["shape"])
+        _array(description[side], unbounded, shape).astype(dtype)
         for side, unbounded in (("low", -np.inf), ("high", np.inf))
     )
-    return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)
+    return spaces.Box(low, high, dtype=dtype.type)
+
+
+def _bounds(array: np.ndarray) -> Any:
+    bounds = [float(bound) if np.isfinite(bound) else None for bound in array.flat]
+    return bounds[0] if len(set(bounds)) == 1 else bounds
+
+
+def _array(bounds: Any, unbounded: float, shape: tuple[int, ...]) -> np.ndarray:
+    if not isinstance(bounds, list):
+        bounds = [bounds] * math.prod(shape)
+    return np.array([unbounded if bound is None else bound for bound in bounds], dtype=np.float64).reshape(shape)

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 import signal
 import threading
 import time
@@ -16,17 +15,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from recurra import agents
-from recurra.recipes.runs import Run
+from recurra.recipes.runs import Run, whole
 
 #: Columns of metrics.csv that a repeated run does not repeat.
 TIME_COLUMNS = ("seconds", "steps_per_second")
 
 
 class Clock:
-    """Seconds of training, those before a resume included, and the speed since the last look."""
+    """Seconds of training, those before a resume included."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._last = time.perf_counter()
+
+    def start(self) -> None:
+        """Leave out what has passed so far."""
         self._last = time.perf_counter()
 
     def tick(self) -> float:
@@ -44,18 +47,23 @@ class Metrics(lightning.Callback):
         self.path = path
         self.clock = Clock()
 
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add the newest figures."""
+        checkpoint["metrics"] = {"seconds": self.clock.seconds, "newest": module.metrics}
+
+    def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Take them up again."""
+        self.clock.seconds, module.metrics = checkpoint["metrics"]["seconds"], checkpoint["metrics"]["newest"]
+
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Keep the rows up to the checkpoint; drop what was written after it."""
         rows: list[list[str]] = []
         if module.done and self.path.is_file():
             with self.path.open(newline="") as file:
-                rows = [row for row in csv.reader(file)][: module.done + 1]
-            self.clock.seconds = float(rows[-1][rows[0].index("seconds")])
-        scratch = self.path.with_suffix(".new")
-        with scratch.open("w", newline="") as file:
+                rows = list(csv.reader(file))[: module.done + 1]
+        with whole(self.path) as scratch, scratch.open("w", newline="") as file:
             csv.writer(file).writerows(rows)
-        os.replace(scratch, self.path)
-        self.clock.tick()
+        self.clock.start()
 
     def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
         """Write a row."""
@@ -77,45 +85,57 @@ class Metrics(lightning.Callback):
 
 
 class Checkpoints(lightning.Callback):
-    """Writes ``last.ckpt`` and the agent every few updates and at the end, each whole or not at all."""
+    """Writes the agent and ``last.ckpt`` every few updates and at the end, each whole or not at all."""
 
     def __init__(self, run: Run, *, every: int) -> None:
         self.run, self.every = run, every
 
     def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
         """Write, if it is time to."""
-        if module.done % self.every and module.done < module.updates and not trainer.should_stop:
-            return
-        scratch = self.run.checkpoint.with_suffix(".new")
-        trainer.save_checkpoint(scratch)
-        os.replace(scratch, self.run.checkpoint)
+        if module.done % self.every == 0 and module.done < module.updates:
+            self.write(trainer, module)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        """Write where training ended, or was stopped."""
+        self.write(trainer, module)
+
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Leave out Lightning's count of batches: those that are left will be an epoch of their own."""
+        del checkpoint["loops"]
+
+    def write(self, trainer: Any, module: Any) -> None:
+        """Write the agent and the checkpoint, in this order: who goes on from a checkpoint has its agent."""
         agents.save(module.agent, self.run.agent)
+        with whole(self.run.checkpoint) as scratch:
+            trainer.save_checkpoint(scratch)
 
 
 class StopOnInterrupt(lightning.Callback):
-    """Lets Ctrl-C end training after the rollout at hand; a second Ctrl-C ends it at once."""
+    """Lets Ctrl-C end training after the rollout at hand; a second Ctrl-C ends it at once.
+
+    Used as a context around the training that it is a callback of.
+    """
 
     def __init__(self) -> None:
         self.asked = False
-        self._before: Any = signal.getsignal(signal.SIGINT)
+        self._listens = threading.current_thread() is threading.main_thread()
 
-    def setup(self, trainer: Any, module: Any, stage: str) -> None:
-        """Listen."""
-        if threading.current_thread() is threading.main_thread():
+    def __enter__(self) -> "StopOnInterrupt":
+        if self._listens:
             self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *unused: Any) -> None:
+        if self._listens:
+            signal.signal(signal.SIGINT, self._before)
 
     def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
         """Stop, if asked to."""
         trainer.should_stop = trainer.should_stop or self.asked
 
-    def teardown(self, trainer: Any, module: Any, stage: str) -> None:
-        """Listen no more."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self._before)
-
     def _ask(self, *unused: Any) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, self._before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Display(lightning.Callback):
@@ -152,6 +172,10 @@ class Display(lightning.Callback):
             self.console.print(
                 f"steps {module.steps:,}  steps/s {speed:,.0f}  {listed}", highlight=False, soft_wrap=True
             )
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        """Leave the screen as it was."""
+        self.teardown(trainer, module, "fit")
 
     def teardown(self, trainer: Any, module: Any, stage: str) -> None:
         """End."""

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from typing import Any
 
@@ -16,19 +17,22 @@ from recurra import __version__
 from recurra.errors import UserError, nearest
 from recurra.recipes.figures import shown
 
+#: What a command gives: the object that --json prints, and what is shown without it.
+Answer = tuple[dict[str, Any], list[Any]]
+
 # What is heavy (torch, Lightning) is imported inside the command that needs it.
 
 
-def recipes(arguments: list[str]) -> None:
+def recipes(arguments: list[str]) -> Answer:
     """List the shipped recipes."""
     from recurra.recipes import settings
 
-    options = _parser("recipes", recipes).parse_args(arguments)
+    _parser("recipes", recipes).parse_args(arguments)
     listed = [{"name": name, "summary": settings.summary(path)} for name, path in settings.shipped().items()]
-    _give(options.json, {"recipes": listed}, _table(listed))
+    return {"recipes": listed}, [_table(listed)]
 
 
-def memories(arguments: list[str]) -> None:
+def memories(arguments: list[str]) -> Answer:
     """List the memory modules; with --laws, how far each is from breaking a law."""
     from recurra import memory
 
@@ -42,10 +46,10 @@ def memories(arguments: list[str]) -> None:
         if options.laws:
             row |= memory.laws.measure(memory.build(name, 16))
         listed.append(row)
-    _give(options.json, {"memories": listed}, _table(listed))
+    return {"memories": listed}, [_table(listed)]
 
 
-def train(arguments: list[str]) -> None:
+def train(arguments: list[str]) -> Answer:
     """Train what a recipe says: a shipped recipe's name or a YAML file, and settings on top of it."""
     parser = _parser("train", train)
     parser.usage = "recurra train RECIPE [--resume auto|RUN] [--root DIR] [--json] [--setting value ...]"
@@ -55,35 +59,25 @@ def train(arguments: list[str]) -> None:
     parser.add_argument("--root", default="runs", help="where run folders are made (default: runs)")
     named = bool(arguments) and not arguments[0].startswith("-")
     asks_help = {"-h", "--help"} & set(arguments)
-    if named and asks_help:
-        from recurra.recipes import settings
+    from recurra.recipes import settings
 
+    if named and asks_help:
         settings.read(settings.find(arguments[0]), ["--help"], prog=f"recurra train {arguments[0]}")
     if not named and not asks_help:
         raise UserError("name a recipe first: recurra train RECIPE; recurra recipes lists the shipped ones")
     options, overrides = parser.parse_known_args(arguments)
+    path = settings.find(options.recipe)  # before what takes seconds to import
     if "--print_config" in overrides:
-        from recurra.recipes import settings
-
-        settings.read(settings.find(options.recipe), overrides)
-    from recurra.recipes import settings
-
-    settings.find(options.recipe)  # before what takes seconds to import
+        settings.read(path, overrides)
     from recurra.recipes.training import start
 
-    result = start(
-        options.recipe, overrides, resume=options.resume, root=options.root, console=Console(stderr=options.json)
-    )
-    metrics = {name: value for name, value in result["metrics"].items() if value is not None}
-    _give(
-        options.json,
-        result,
-        _table([{"steps": result["steps"], "seconds": result["seconds"], **metrics}]),
-        f"next: {result['next']}",
-    )
+    result = start(options.recipe, overrides, resume=options.resume, root=options.root, console=Console())
+    figures = {"steps": result["steps"], "seconds": result["seconds"], **result["metrics"]}
+    rows = [{"figure": name.replace("_", " "), "at the end": value} for name, value in figures.items()]
+    return result, [_table(rows), f"next: {result['next']}"]
 
 
-def evaluate(arguments: list[str]) -> None:
+def evaluate(arguments: list[str]) -> Answer:
     """Measure trained agents: run folders, checkpoints or agents' folders, the first beside the others."""
     from recurra.recipes import parsing
 
@@ -103,19 +97,17 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("--report", type=str | None, default=None, help="a folder to write an HTML report to")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parsing.parse(parser, arguments).as_dict()
-    as_json, _ = options.pop("json"), options.pop("config")
+    del options["json"], options["config"]
     options["grid"] = {name: parsing.values(given) for name, given in options["grid"].items()}
     from recurra.recipes.evaluation import evaluate as measure
 
     result = measure(options.pop("runs"), **options)
-    columns = [name for name in result["rows"][0] if name not in ("env", "std_return", "seconds")]
-    shown: list[Any] = [_table([{name: row[name] for name in columns} for row in result["rows"]])]
-    if "report" in result:
-        shown.append(f"report: {result['report']}")
-    _give(as_json, result, *shown)
+    columns = [name for name in result["rows"][0] if name not in ("env", "std_return", "seconds", "steps_per_second")]
+    parts: list[Any] = [_table([{name: row[name] for name in columns} for row in result["rows"]])]
+    return result, [*parts, f"report: {result['report']}"] if "report" in result else parts
 
 
-def read(arguments: list[str]) -> None:
+def read(arguments: list[str]) -> Answer:
     """Read documents of any length with a trained reader, at constant memory."""
     from recurra.recipes import parsing
 
@@ -139,19 +131,19 @@ def read(arguments: list[str]) -> None:
     parser.add_argument("--precision", type=str, default="32-true", help="32-true or bf16-mixed")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parsing.parse(parser, arguments).as_dict()
-    as_json, _ = options.pop("json"), options.pop("config")
+    del options["json"], options["config"]
     from recurra.recipes.streaming import read as stream
 
-    result = stream(options.pop("documents"), write=options.pop("continue"), console=Console(stderr=as_json), **options)
+    result = stream(options.pop("documents"), write=options.pop("continue"), console=Console(), **options)
     rows = [{name: row[name] for name in ("path", "bytes", "bits_per_byte")} for row in result["documents"]]
     said = (
         f"{result['tokens_per_second']:,.0f} bytes/s, state {result['state_bytes']:,} bytes, "
         f"memory at most {result['peak_rss_bytes']:,} bytes"
     )
-    _give(as_json, result, _table(rows), said, *([result["written"]] if "written" in result else []))
+    return result, [_table(rows), said, *([result["written"]] if "written" in result else [])]
 
 
-def bench(arguments: list[str]) -> None:
+def bench(arguments: list[str]) -> Answer:
     """Measure speed and memory, side by side with the peers that are installed."""
     from recurra.recipes import parsing
 
@@ -167,7 +159,8 @@ def bench(arguments: list[str]) -> None:
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parsing.parse(parser, arguments).as_dict()
-    as_json, what, _ = options.pop("json"), options.pop("what"), options.pop("config")
+    del options["json"], options["config"]
+    what = options.pop("what")
     if what != "memory":
         raise UserError(f"there is no benchmark {what!r}; {nearest(what, ['memory'])}")
     from recurra.benchmarks import memories as benchmark
@@ -179,10 +172,10 @@ def bench(arguments: list[str]) -> None:
     rate = timing.matrix_rate(device=where)
     machine = timing.machine(where)
     said = f"{machine}; float32 matrix products: {rate / 1e9:,.0f} GFLOP/s"
-    _give(as_json, {"rows": rows, "machine": machine, "matrix_flops_per_second": rate}, _table(rows), said)
+    return {"rows": rows, "machine": machine, "matrix_flops_per_second": rate}, [_table(rows), said]
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Callable[[list[str]], Answer]] = {
     "recipes": recipes,
     "train": train,
     "eval": evaluate,
@@ -206,7 +199,15 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"there is no command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
         else:
             sys.path.insert(0, os.getcwd())  # a user's own memory, package.module:Class, lies where they work
-            COMMANDS[arguments[0]](arguments[1:])
+            as_json = "--json" in arguments
+            with redirect_stdout(sys.stderr) if as_json else nullcontext():  # environments talk, too
+                result, parts = COMMANDS[arguments[0]](arguments[1:])
+            if as_json:
+                print(json.dumps(result))
+            else:
+                console = Console()
+                for part in parts:
+                    console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
         return 0
     except SystemExit as end:  # a parser's, after --help or --print_config
         return int(end.code or 0)
@@ -228,7 +229,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def _parser(command: str, function: Callable[..., None]) -> argparse.ArgumentParser:
+def _parser(command: str, function: Callable[..., Any]) -> argparse.ArgumentParser:
     parser = _Parser(prog=f"recurra {command}", description=function.__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
@@ -238,15 +239,6 @@ def _help() -> None:
     print("usage: recurra COMMAND [--help] [--debug]\n\nRecurrent memory for streams.\n")
     for name, function in COMMANDS.items():
         print(f"  {name:<10}{(function.__doc__ or '').splitlines()[0]}")
-
-
-def _give(as_json: bool, result: dict[str, Any], *shown: Any) -> None:
-    if as_json:
-        print(json.dumps(result))
-        return
-    console = Console()
-    for part in shown:
-        console.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -4,6 +4,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from recurra.errors import UserError
+
 
 @dataclass
 class CurriculumOptions:
@@ -23,9 +25,26 @@ class CurriculumOptions:
     success: float = 0.9
     window: int = 256
 
+    def __post_init__(self) -> None:
+        if not self.start > 0:
+            raise UserError(f"curriculum.start must be more than 0, got {self.start}")
+        if not self.factor > 1:
+            raise UserError(f"curriculum.factor must be more than 1, got {self.factor}")
+        if not 0 <= self.success <= 1:
+            raise UserError(f"curriculum.success must lie in 0..1, got {self.success}")
+        if self.window < 1:
+            raise UserError(f"curriculum.window must be at least 1, got {self.window}")
+
 
 class Curriculum:
     """The level that an environment's option stands at; see `CurriculumOptions`.
+
+    Args:
+        options: when to rise.
+        target: what the option is set to in the end.
+
+    Raises:
+        UserError: if the target is neither a number nor a pair of numbers.
 
     >>> curriculum = Curriculum(CurriculumOptions("corridor", start=5, window=2), target=[2, 8])
     >>> curriculum.value, curriculum.promote([1.0]), curriculum.promote([1.0]), curriculum.value
@@ -33,6 +52,9 @@ class Curriculum:
     """
 
     def __init__(self, options: CurriculumOptions, *, target: Any) -> None:
+        pair = isinstance(target, list | tuple) and len(target) == 2
+        if not all(isinstance(number, int | float) for number in (target if pair else [target])):
+            raise UserError(f"curriculum.option {options.option!r} must be a number or a pair, it is {target!r}")
         self.options, self.target = options, target
         self.level = min(options.start, self._goal)
         self.successes: deque[float] = deque(maxlen=options.window)
@@ -48,11 +70,14 @@ class Curriculum:
         return [min(self.target[0], level), level] if isinstance(self.target, list | tuple) else level
 
     def promote(self, successes: list[float]) -> bool:
-        """Take the successes of episodes that ended; say whether the level has risen."""
+        """Take the successes of episodes that ended; say whether the level has risen.
+
+        Where the environment tells no success (NaN), it never does.
+        """
         self.successes.extend(successes)
-        enough = len(self.successes) == self.options.window
-        earned = enough and sum(self.successes) >= self.options.success * len(self.successes)  # False of NaN
-        if not earned or self.level >= self._goal:
+        full = len(self.successes) == self.options.window
+        earned = full and sum(self.successes) >= self.options.success * self.options.window
+        if self.level >= self._goal or not earned:
             return False
         self.level = min(self.level * self.options.factor, self._goal)
         self.successes.clear()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 
 from recurra.agents import ActorCritic
 from recurra.envs import Streams, make_streams
@@ -59,37 +60,37 @@ def evaluate(
     env, grid = env or {}, grid or {}
     if episodes < 1 or environments < 1:
         raise UserError("episodes and environments must be at least 1")
+    for name, values in grid.items():
+        if not values:
+            raise UserError(f"grid.{name} names no values: give some, such as --grid.{name} 10,100")
+    where = devices.device(device)
+    computing = devices.precision(precision, where)
+    loaded = [(run, *loading.actor(run)) for run in runs]
     if report is not None:
         from recurra.recipes import report as reports
 
         reports.check(report)
-    where = devices.device(device)
-    devices.precision(precision, where)  # a mistake is told before the work
-    loaded = [(run, *loading.actor(run)) for run in runs]
     rows = []
     for run, agent, trained_env in loaded:
         agent.to(where)
-        for values in itertools.product(*grid.values()):
-            point = dict(zip(grid, values, strict=True))
-            known = trained_env if env.get("id", trained_env.get("id")) == trained_env.get("id") else {}
-            options = {**known, **env, **point}
+        for point in _points(grid):
+            options = _options(trained_env, {**env, **point})
             if "id" not in options:
                 raise UserError(f"{run} does not say what it was trained in: name it with --env.id")
-            streams = make_streams(options["id"], min(episodes, environments), **_without_id(options))
-            _check_spaces(agent, streams, run)
+            streams = make_streams(count=min(episodes, environments), **options)
             start = time.perf_counter()
             try:
-                with torch.inference_mode(), devices.precision(precision, where):
+                _check_spaces(agent, streams, run)
+                with torch.inference_mode(), computing:
                     played = play(agent, streams, episodes=episodes, seed=seed)
             finally:
                 streams.close()
-            seconds = time.perf_counter() - start
-            rows.append({"run": run, "memory": agent.config["memory"], "env": options["id"], **point})
-            rows[-1] |= _figures(played, seconds)
+            figures = _figures(played, time.perf_counter() - start)
+            rows.append({"run": run, "memory": agent.config["memory"], "env": options["id"], **point, **figures})
     names = ("run", "env", "episodes", "success_rate", "mean_return", "std_return")
     result = {name: rows[0][name] for name in names} | {"rows": rows}
     if report is not None:
-        options = {**loaded[0][2], **env, **{name: values[0] for name, values in grid.items()}}
+        options = _options(loaded[0][2], {**env, **_points(grid)[0]})
         result["report"] = str(reports.write(report, result, list(grid), loaded[0][1].cpu(), options, seed=seed))
     return result
 
@@ -99,7 +100,7 @@ def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int) -> l
     quota = np.full(streams.num, episodes // streams.num)
     quota[: episodes % streams.num] += 1
     device = agent.critic.weight.device
-    foretells = hasattr(streams.env, "forecast") and agent.memory.grain == 1
+    foretells = hasattr(streams.env, "forecast") and agent.memory.grain == 1  # else a piece cannot end anywhere
     ahead, most = 64, max(2, TOKENS_AHEAD // streams.num)
     obs, first = streams.reset(seed=seed)
     present = np.ones(streams.num, bool)
@@ -179,10 +180,17 @@ def _figures(played: list[Episode], seconds: float) -> dict[str, Any]:
 def _check_spaces(agent: ActorCritic, streams: Streams, run: str) -> None:
     for role in ("observation_space", "action_space"):
         trained, met = getattr(agent, role), getattr(streams, role)
-        same = type(trained) is type(met) and trained.shape == met.shape
-        if not same or getattr(trained, "n", None) != getattr(met, "n", None):
+        boxes = isinstance(trained, spaces.Box) and isinstance(met, spaces.Box)
+        if not (trained.shape == met.shape if boxes else trained == met):  # a Box's bounds may grow with the task
             raise UserError(f"{run} was trained with {role.replace('_', ' ')} {trained}, this environment has {met}")
 
 
-def _without_id(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "id"}
+def _options(trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Put options on top of those of training, which count only for the same environment."""
+    known = trained_in if given.get("id", trained_in.get("id")) == trained_in.get("id") else {}
+    return {**known, **given}
+
+
+def _points(grid: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """List the combinations of a grid's values; without a grid, the one that sets nothing."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

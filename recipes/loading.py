@@ -38,20 +38,29 @@ def reader(run: str) -> Reader:
     return agent
 
 
-def _load(run: str) -> tuple[saving.Agent, Path]:
-    path = Path(run)
-    if path.suffix == ".ckpt":
-        return _from_checkpoint(path), path.parent
-    return agents.load(path), path
+def checkpoint(path: Path) -> dict[str, Any]:
+    """Read a run's checkpoint; no code in it is executed.
 
-
-def _from_checkpoint(path: Path) -> saving.Agent:
-    if not path.is_file():
+    Raises:
+        UserError: if it is damaged, or no checkpoint of ours.
+        FileNotFoundError: if there is no such file.
+    """
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        weights = {name.removeprefix("agent."): value for name, value in checkpoint["state_dict"].items()}
-        config = checkpoint["agent"]
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        complete = {"agent", "state_dict"} <= found.keys()
     except Exception as error:  # torch raises many kinds for a file that is not one of its own
         raise UserError(f"{path} is damaged or no checkpoint of recurra") from error
-    return saving.restore(config, weights, source=str(path))
+    if not complete:
+        raise UserError(f"{path} is damaged or no checkpoint of recurra")
+    return found
+
+
+def _load(run: str) -> tuple[saving.Agent, Path]:
+    path = Path(run)
+    if path.suffix != ".ckpt":
+        return agents.load(path), path
+    found = checkpoint(path)
+    weights = {name.removeprefix("agent."): value for name, value in found["state_dict"].items()}
+    return saving.restore(found["agent"], weights, source=run), path.parent

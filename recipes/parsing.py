@@ -30,15 +30,20 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
 def _one_line(message: str, parser: ArgumentParser) -> str:
     options = {option[2:] for action in parser._actions for option in action.option_strings if option[:2] == "--"}
     options -= {option for option in options if option.startswith("print_") or option.endswith(".help")}
-    unknown = re.search(r"unrecognized arguments: (?:--)?([^\s=]+)|[Oo]ption '([^']+)' is not accepted", message)
+    unknown = re.search(
+        r"unrecognized arguments: (?:--)?(?P<given>[^\s=]+)|Option '(?P<read>[^']+)' is not accepted"
+        r"|Group '(?P<group>[^']+)' does not accept option '(?P<inner>[^']+)'",
+        message,
+    )
     if unknown:
-        name = unknown.group(1) or unknown.group(2)
-        return f"there is no option {name!r}; {nearest(name, options)}"
+        name = unknown["given"] or unknown["read"] or f"{unknown['group']}.{unknown['inner']}"
+        close = nearest(name, options)
+        return f"there is no option {name!r}; " + (close if close.startswith("did") else f"see {parser.prog} --help")
     wrong = re.search(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL)
     if wrong:
         reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(wrong.group(2).split()))
         return f"{wrong.group(1)}: {reason}"
-    return " ".join(message.split())
+    return f"{' '.join(message.split())}; see {parser.prog} --help"
 
 
 def override(options: dict[str, Any]) -> list[str]:
@@ -53,9 +58,15 @@ def override(options: dict[str, Any]) -> list[str]:
 def values(given: Any) -> list[Any]:
     """Read the values of a grid: a list, a number, or numbers and words with commas between them.
 
+    Raises:
+        UserError: if they are none of these.
+
     >>> values("100,1000"), values([5, 6]), values(7)
     ([100, 1000], [5, 6], [7])
     """
     if isinstance(given, str):
-        return [yaml.safe_load(part) for part in given.split(",")]
+        try:
+            return [yaml.safe_load(part) for part in given.split(",") if part.strip()]
+        except yaml.YAMLError as error:
+            raise UserError(f"{given!r} are no values with commas between them, such as 10,100") from error
     return given if isinstance(given, list) else [given]

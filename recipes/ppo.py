@@ -5,7 +5,7 @@ the states stored at their starts, resets included, so gradients flow through th
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -52,6 +52,47 @@ def advantages(
     return estimate
 
 
+class Batch(NamedTuple):
+    """Sequences to learn from, in the form of a state: tensors ``(sequences, time, ...)`` and the memory's starts."""
+
+    obs: Tensor
+    first: Tensor
+    present: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    starts: Any
+
+
+def sequences(rollout: Rollout, length: int, *, discount: float, trace: float) -> Batch:
+    """Cut a rollout into sequences of a length, each with the memory's state at its start.
+
+    Advantages are normalised over the whole rollout (over what is present); returns are what the critic is to learn.
+    """
+    advantage = advantages(
+        rollout.rewards, rollout.values, rollout.ends, rollout.next_value, discount=discount, trace=trace
+    )
+    returns = advantage + rollout.values
+    known = advantage[rollout.present]
+    advantage = (advantage - known.mean()) / (known.std() + 1e-8)
+
+    # (batch, time, ...) -> (pieces * batch, length, ...), piece by piece like the stored states.
+    def cut(tensor: Tensor) -> Tensor:
+        return torch.cat(tensor.split(length, dim=1))
+
+    return Batch(
+        obs=cut(rollout.obs),
+        first=cut(rollout.first),
+        present=cut(rollout.present),
+        actions=cut(rollout.actions),
+        log_probs=cut(rollout.log_probs),
+        advantages=cut(advantage),
+        returns=cut(returns),
+        starts=states.transform(lambda *pieces: torch.cat(pieces), *rollout.starts),
+    )
+
+
 class PPO(lightning.LightningModule):
     """An agent, the environments it learns in, and the updates.
 
@@ -79,18 +120,29 @@ class PPO(lightning.LightningModule):
         self.agent, self.collector, self.options, self.curriculum = agent, collector, options, curriculum
         self.updates, self.seed, self.done = updates, seed, 0
         self.metrics: dict[str, float] = {}
-        sequences = collector.streams.num * (options.rollout // options.sequence)
-        if sequences < options.minibatches:
+        count = collector.streams.num * (options.rollout // options.sequence)
+        if count < options.minibatches:
             raise UserError(
-                f"{sequences} sequences cannot be split in {options.minibatches} minibatches: "
+                f"{count} sequences cannot be split in {options.minibatches} minibatches: "
                 "lower ppo.minibatches or raise environments"
             )
+        if self.steps_per_update < 2:
+            raise UserError("a rollout of one step has nothing to compare: raise ppo.rollout or environments")
 
     @property
     def shown(self) -> tuple[str, ...]:
         """The metrics to look at while it learns."""
         stage = () if self.curriculum is None else (self.curriculum.options.option,)
         return ("mean_return", "success_rate", "mean_length", *stage, "entropy", "value_loss", "divergence")
+
+    @property
+    def saves(self) -> bool:
+        """Whether a checkpoint holds all that learning goes on from, the environments too."""
+        return self.collector.streams.saves
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.collector.streams.close()
 
     def next(self, run: str) -> str:
         """Give the command that shows what was learnt."""
@@ -115,8 +167,8 @@ class PPO(lightning.LightningModule):
         return torch.optim.Adam(self.agent.parameters(), lr=self.options.learning_rate, eps=1e-5)
 
     def train_dataloader(self) -> DataLoader:
-        """Give the rollouts' numbers: the data is made by acting, and a resumed trainer skips those that are done."""
-        return DataLoader(range(self.updates), batch_size=None)  # type: ignore[arg-type]
+        """Give the numbers of the rollouts that are left: the data is made by acting."""
+        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Collect one rollout and learn from it."""
@@ -147,7 +199,7 @@ class PPO(lightning.LightningModule):
         Environments that cannot be saved begin their episodes anew, here and where the checkpoint is loaded: so a
         resumed run sees what an unbroken one sees.
         """
-        if not self.collector.streams.saves:
+        if not self.saves:
             self.collector.restart(self._restart_seed)
         checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
         checkpoint["ppo"] = {
@@ -162,7 +214,7 @@ class PPO(lightning.LightningModule):
         saved = checkpoint["ppo"]
         self.done = saved["done"]
         self.collector.load_state_dict(saved["collector"], self.agent)
-        if not self.collector.streams.saves:
+        if not self.saves:
             self.collector.restart(self._restart_seed)
         if self.curriculum is not None:
             self.curriculum.load_state_dict(saved["curriculum"])
@@ -178,64 +230,42 @@ class PPO(lightning.LightningModule):
             self._random = None
 
     def _learn(self, rollout: Rollout) -> dict[str, float]:
+        """Update the agent by a rollout, several times over; give the means of the updates' figures."""
         options = self.options
-        advantage = advantages(
-            rollout.rewards,
-            rollout.values,
-            rollout.ends,
-            rollout.next_value,
-            discount=options.discount,
-            trace=options.trace,
-        )
-        returns = advantage + rollout.values
-        present = rollout.present
-        advantage = (advantage - advantage[present].mean()) / (advantage[present].std() + 1e-8)
-
-        # Sequences: (batch, time, ...) -> (pieces * batch, sequence, ...), piece by piece like the stored states.
-        def cut(tensor: Tensor) -> Tensor:
-            return torch.cat(tensor.split(options.sequence, dim=1))
-
-        obs, first, present, actions, old = map(
-            cut, (rollout.obs, rollout.first, present, rollout.actions, rollout.log_probs)
-        )
-        advantage, returns = cut(advantage), cut(returns)
-        everyone_present = bool(present.all())
-        starts = states.transform(lambda *pieces: torch.cat(pieces), *rollout.starts)
-
+        batch = sequences(rollout, options.sequence, discount=options.discount, trace=options.trace)
         optimizer = self.optimizers()
-        totals: dict[str, float] = {}
+        seen: list[dict[str, float]] = []
         for _ in range(options.epochs):
-            for rows in torch.randperm(len(obs), device=obs.device).chunk(options.minibatches):
-                here = present[rows]
-                output, _ = self.agent(
-                    obs[rows],
-                    states.select(starts, rows),
-                    first=first[rows],
-                    present=None if everyone_present else here,
-                )
-                ratio = (output.policy.log_prob(actions[rows]) - old[rows])[here].exp()
-                gain = advantage[rows][here]
-                policy_loss = -torch.min(ratio * gain, ratio.clamp(1 - options.clip, 1 + options.clip) * gain).mean()
-                value_loss = (output.value - returns[rows])[here].square().mean()
-                entropy = output.policy.entropy()[here].mean()
-                loss = policy_loss + options.value * value_loss - options.entropy * entropy
+            for rows in torch.randperm(len(batch.obs), device=batch.obs.device).tensor_split(options.minibatches):
+                part = states.select(batch, rows)
+                if not part.present.any():
+                    continue
+                loss, figures = self.losses(part)
                 optimizer.zero_grad()  # type: ignore[union-attr]
                 self.manual_backward(loss)
-                norm = nn.utils.clip_grad_norm_(self.agent.parameters(), options.gradient_norm)
+                figures["gradient_norm"] = nn.utils.clip_grad_norm_(self.agent.parameters(), options.gradient_norm)
                 optimizer.step()  # type: ignore[union-attr]
-                with torch.no_grad():
-                    figures = {
-                        "policy_loss": policy_loss,
-                        "value_loss": value_loss,
-                        "entropy": entropy,
-                        "divergence": (ratio - 1 - ratio.log()).mean(),
-                        "clipped": ((ratio - 1).abs() > options.clip).float().mean(),
-                        "gradient_norm": norm,
-                    }
-                for name, figure in figures.items():
-                    totals[name] = totals.get(name, 0.0) + figure.item()
-        count = options.epochs * min(options.minibatches, len(obs))
-        return {name: total / count for name, total in totals.items()}
+                seen.append({name: figure.item() for name, figure in figures.items()})
+        return {name: sum(figures[name] for figures in seen) / len(seen) for name in seen[0]}
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of sequences that are read again from their starts, and figures to watch."""
+        options, present = self.options, batch.present
+        output, _ = self.agent(batch.obs, batch.starts, first=batch.first, present=None if present.all() else present)
+        ratio = (output.policy.log_prob(batch.actions) - batch.log_probs)[present].exp()
+        gain = batch.advantages[present]
+        policy_loss = -torch.min(ratio * gain, ratio.clamp(1 - options.clip, 1 + options.clip) * gain).mean()
+        value_loss = (output.value - batch.returns)[present].square().mean()
+        entropy = output.policy.entropy()[present].mean()
+        figures = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "divergence": (ratio - 1 - ratio.log()).mean(),
+            "clipped": ((ratio - 1).abs() > options.clip).float().mean(),
+        }
+        loss = policy_loss + options.value * value_loss - options.entropy * entropy
+        return loss, {name: figure.detach() for name, figure in figures.items()}
 
 
 def _mean(numbers: list[float]) -> float:

@@ -50,6 +50,12 @@ class Reading(lightning.LightningModule):
         self.state: Any = None
         self.metrics: dict[str, float] = {}
 
+    #: Whether a checkpoint holds all that learning goes on from.
+    saves = True
+
+    def close(self) -> None:
+        """Do nothing: documents need no closing."""
+
     def next(self, run: str) -> str:
         """Give the command that shows what was learnt."""
         return f"recurra read text:shakespeare/macbeth --reader {run} --continue 400"
@@ -82,8 +88,8 @@ class Reading(lightning.LightningModule):
         return [optimizer], [schedule]
 
     def train_dataloader(self) -> DataLoader:
-        """Give the pieces' numbers: `Batches` knows what to read, and a resumed trainer skips those that are done."""
-        return DataLoader(range(self.updates), batch_size=None)  # type: ignore[arg-type]
+        """Give the numbers of the pieces that are left: the reading itself goes on from where it stands."""
+        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Read one piece of every row, and learn from it."""

@@ -62,17 +62,18 @@ class RewardScale:
         # counts, or equal rewards in the first step would have no deviation to be divided by.
         self.count, self.mean, self.squares = streams, 0.0, 0.0
 
-    def __call__(self, rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Take the rewards ``(streams,)`` of a step into account, and scale them."""
+    def __call__(self, rewards: np.ndarray, ends: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
+        """Take the rewards ``(streams,)`` of a step into account where they are ``present``, and scale them."""
         self.returns = self.discount * self.returns + rewards
-        # Merging two samples' moments: Chan, Golub and LeVeque 1983.
-        count, mean = self.count + len(rewards), float(self.returns.mean())
-        spread = float(self.returns.var()) * len(rewards)
-        self.squares += spread + (mean - self.mean) ** 2 * self.count * len(rewards) / count
-        self.mean += (mean - self.mean) * len(rewards) / count
-        self.count = count
+        seen = self.returns if present is None else self.returns[present]
+        if len(seen):
+            # Merging two samples' moments: Chan, Golub and LeVeque 1983.
+            count, mean = self.count + len(seen), float(seen.mean())
+            self.squares += float(seen.var()) * len(seen) + (mean - self.mean) ** 2 * self.count * len(seen) / count
+            self.mean += (mean - self.mean) * len(seen) / count
+            self.count = count
         self.returns[ends] = 0.0
-        return rewards / np.sqrt(self.squares / count + 1e-8)
+        return rewards / np.sqrt(self.squares / self.count + 1e-8)
 
     def state_dict(self) -> dict[str, Any]:
         """Hold the moments and the returns under way."""
@@ -122,6 +123,7 @@ class Collector:
         device = agent.critic.weight.device
         if self.memory is None:
             self.memory = agent.memory.initial_state(self.streams.num)
+        self.memory = states.move(self.memory, device)  # a checkpoint's is on the CPU
         columns: list[tuple[Tensor, ...]] = []
         starts = []
         for time in range(steps):
@@ -132,11 +134,8 @@ class Collector:
             actions = output.policy.sample()
             step = self.streams.step(agent.to_environment(actions))
             ended = step.terminated | step.truncated
-            rewards = torch.as_tensor(
-                step.reward if self.scale is None else self.scale(step.reward, ended),
-                dtype=torch.float32,
-                device=device,
-            )
+            reward = step.reward if self.scale is None else self.scale(step.reward, ended, self.present)
+            rewards = torch.as_tensor(reward, dtype=torch.float32, device=device)
             cut = np.flatnonzero(step.truncated & ~step.terminated)
             if len(cut):
                 rows = torch.as_tensor(cut, device=device)
@@ -144,9 +143,8 @@ class Collector:
                 rewards[rows] += self.discount * last.value
             ends = torch.as_tensor(ended, device=device)
             columns.append((obs, first, present, actions, output.policy.log_prob(actions), output.value, rewards, ends))
-            self.memory, self.obs, self.first = after, step.obs, step.first
             self._count(step.reward, ended, step.success)
-            self.present = step.present
+            self.memory, self.obs, self.first, self.present = after, step.obs, step.first, step.present
         obs, first, _ = self._token(device)
         following, _ = agent.step(obs, self.memory, first=first)
         obs, first, present, actions, log_probs, values, rewards, ends = (

@@ -15,11 +15,14 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from recurra.errors import UserError
+from recurra.recipes.settings import Recipe
 
 
 class Run:
@@ -57,18 +60,34 @@ class Run:
             self._lock.close()
             self._lock = None
 
+    def write_config(self, recipe: Recipe) -> None:
+        """Write all settings."""
+        with whole(self.config) as scratch:
+            recipe.write(scratch)
+
     def write_versions(self) -> None:
         """Note what the run was made with."""
         packages = ("recurra", "torch", "lightning", "gymnasium", "numpy", "safetensors")
         versions = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
         versions |= {package: metadata.version(package) for package in packages}
-        self.versions.write_text(json.dumps({**versions, "command": sys.argv}, indent=2) + "\n")
+        _write(self.versions, json.dumps({**versions, "command": sys.argv}, indent=2) + "\n")
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Mark the run as finished."""
-        scratch = self.result.with_suffix(".new")
-        scratch.write_text(json.dumps(result, indent=2) + "\n")
-        os.replace(scratch, self.result)
+        _write(self.result, json.dumps(result, indent=2) + "\n")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give the path of a new file that takes the place of ``path`` once it is complete."""
+    scratch = path.with_name(f".{path.name}.new")
+    yield scratch
+    os.replace(scratch, path)
+
+
+def _write(path: Path, text: str) -> None:
+    with whole(path) as scratch:
+        scratch.write_text(text)
 
 
 def create(root: str | os.PathLike[str], name: str) -> Run:
@@ -92,9 +111,10 @@ def unfinished(root: str | os.PathLike[str], name: str) -> Run | None:
     parent = Path(root, name)
     numbers = [int(path.name) for path in parent.iterdir() if path.name.isdigit()] if parent.is_dir() else []
     for number in sorted(numbers, reverse=True):
-        run = Run(parent / str(number))
-        if not run.finished and run.config.is_file() and run.lock():
-            return run
+        try:
+            return reopen(parent / str(number))
+        except UserError:
+            continue
     return None
 
 
@@ -107,8 +127,9 @@ def reopen(folder: str | os.PathLike[str]) -> Run:
     run = Run(folder)
     if not run.config.is_file():
         raise UserError(f"{folder} is no run folder: it has no config.yaml")
-    if run.finished:
-        raise UserError(f"{folder} is finished: there is nothing to resume")
     if not run.lock():
         raise UserError(f"{folder} is being run by another process")
+    if run.finished:
+        run.unlock()
+        raise UserError(f"{folder} is finished: there is nothing to resume")
     return run

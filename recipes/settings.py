@@ -50,10 +50,14 @@ class PPOOptions:
     gradient_norm: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.rollout < 1 or self.sequence < 1 or self.rollout % self.sequence:
-            raise UserError(f"ppo.sequence must divide ppo.rollout: {self.sequence} does not divide {self.rollout}")
-        if self.epochs < 1 or self.minibatches < 1:
-            raise UserError("ppo.epochs and ppo.minibatches are at least 1")
+        for name in ("epochs", "minibatches"):
+            _require(getattr(self, name) >= 1, f"ppo.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip", "gradient_norm"):
+            _require(getattr(self, name) > 0, f"ppo.{name} must be more than 0, got {getattr(self, name)}")
+        for name in ("discount", "trace"):
+            _require(0 <= getattr(self, name) <= 1, f"ppo.{name} must lie in 0..1, got {getattr(self, name)}")
+        divides = 1 <= self.sequence <= self.rollout and self.rollout % self.sequence == 0
+        _require(divides, f"ppo.sequence must divide ppo.rollout: {self.sequence} does not divide {self.rollout}")
 
 
 @dataclass
@@ -78,8 +82,11 @@ class ReadingOptions:
 
     def __post_init__(self) -> None:
         for name in ("streams", "piece"):
-            if getattr(self, name) < 1:
-                raise UserError(f"reading.{name} must be at least 1, got {getattr(self, name)}")
+            _require(getattr(self, name) >= 1, f"reading.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "gradient_norm"):
+            _require(getattr(self, name) > 0, f"reading.{name} must be more than 0, got {getattr(self, name)}")
+        for name in ("warm_up", "weight_decay"):
+            _require(getattr(self, name) >= 0, f"reading.{name} must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(kw_only=True)
@@ -113,9 +120,11 @@ class Recipe:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("steps", "checkpoint_every", "dim", "layers", "threads"):
+            number = getattr(self, name)
+            _require(number is None or number >= 1, f"{name} must be at least 1, got {number}")
+        for name in ("expansion", "seed"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
 
     @property
     def steps_per_update(self) -> int:
@@ -151,10 +160,9 @@ class ActingRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if "id" not in self.env:
-            raise UserError("env needs the id of a Gymnasium environment, such as --env.id CartPole-v1")
-        if self.environments < 1:
-            raise UserError(f"environments must be at least 1, got {self.environments}")
+        named = isinstance(self.env.get("id"), str)
+        _require(named, "env needs the id of a Gymnasium environment, such as --env.id CartPole-v1")
+        _require(self.environments >= 1, f"environments must be at least 1, got {self.environments}")
 
     @property
     def steps_per_update(self) -> int:
@@ -223,12 +231,14 @@ def read(path: Path, overrides: list[str], *, prog: str = "recurra train RECIPE"
     Raises:
         UserError: if the file is no YAML, or a setting does not exist or has a wrong value.
     """
-    kind = METHODS[_method(path)]
+    method = _method(path)
+    kind = METHODS[method]
     parser = parsing.parser(prog)
     parser.add_argument("--config", action="config", help="a recipe's YAML file")
     parser.add_argument("--method", type=str, help="ppo or reading, as the recipe's file says")
     parser.add_class_arguments(kind)
     values = parsing.parse(parser, ["--config", str(path), *overrides])
+    _require(values["method"] == method, f"{path} is a recipe of method {method}, and only of that")
     return kind(**{setting.name: values[setting.name] for setting in fields(kind)})
 
 
@@ -237,9 +247,12 @@ def _method(path: Path) -> str:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is no recipe: expected settings, one a line, such as steps: 100000")
-    method = content.get("method")
-    if method not in METHODS:
-        raise UserError(f"{path} needs a method; {nearest(str(method), METHODS)}")
+    _require(isinstance(content, dict), f"{path} is no recipe: expected settings, one a line, such as steps: 100000")
+    method = str(content.get("method"))
+    _require(method in METHODS, f"{path} needs a line for its method; {nearest(method, METHODS)}")
     return method
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise UserError(message)

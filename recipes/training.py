@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from recurra.agents import ActorCritic, Reader
 from recurra.envs import make_streams
 from recurra.envs.documents import expand
 from recurra.errors import UserError
-from recurra.recipes import devices, parsing, runs, settings
+from recurra.recipes import devices, loading, parsing, runs, settings
 from recurra.recipes.callbacks import Checkpoints, Display, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.ppo import PPO
@@ -34,7 +35,7 @@ def train(
     Args:
         recipe: a shipped recipe's name or the path of a YAML file.
         resume: "auto" goes on with the newest unfinished run of the recipe under ``root`` (and begins a new one if
-            there is none), a run folder's path with that run.
+            there is none), a run folder's path with that run. Settings are the run's own: those given must agree.
         root: where run folders are made, as ``root/RECIPE/N``.
         console: where progress is shown; None shows nothing.
         overrides: settings on top of the recipe, such as ``memory="gru"`` or ``**{"env.corridor": [2, 64]}``.
@@ -54,41 +55,44 @@ def start(
 ) -> dict[str, Any]:
     """Do what `train` does, with overrides as on a command line."""
     console = console or Console(quiet=True)
-    path = settings.find(recipe)
-    wanted = settings.read(path, overrides)  # before a folder is made: mistakes leave no trace
-    run = _resumable(resume, root, path.stem, overrides)
-    if run is None:
-        devices.precision(wanted.precision, devices.device(wanted.device))
-        if wanted.threads is None:
-            wanted.threads = torch.get_num_threads()
-        module = build(wanted)
-        run = runs.create(root, path.stem)
-        wanted.write(run.config)
-        run.write_versions()
-        console.print(f"{run.folder}: training {path.stem}", highlight=False)
-    else:
-        wanted = settings.read(run.config, [])
-        module = build(wanted)
-        where = "its checkpoint" if run.checkpoint.is_file() else "the start: it has no checkpoint yet"
-        console.print(f"{run.folder}: going on from {where}", highlight=False)
-    if isinstance(module, PPO) and not module.collector.streams.saves:
-        console.print(
-            f"this environment cannot be saved: episodes begin anew at each checkpoint, "
-            f"every {wanted.checkpoint_every} updates",
-            highlight=False,
-        )
-    threads = torch.get_num_threads()
+    path, threads = settings.find(recipe), torch.get_num_threads()
+    name = path.stem
+    run = None if resume is None else runs.unfinished(root, name) if resume == "auto" else runs.reopen(resume)
     try:
-        return _fit(run, wanted, module, console)
+        wanted = settings.read(path if run is None else run.config, overrides)
+        if run is not None and wanted != settings.read(run.config, []):
+            given = " ".join(overrides)
+            raise UserError(f"{run.folder} keeps its settings when resumed: leave out {given}, or start a new run")
+        wanted.threads = wanted.threads or threads
+        torch.set_num_threads(wanted.threads)  # before anything is computed: it decides how sums are rounded
+        module = build(wanted)
+        if run is None:  # only now is a folder made: mistakes leave no trace
+            run = runs.create(root, name)
+            run.write_config(wanted)
+            run.write_versions()
+            anew = f" (nothing in {Path(root, name)} is left to resume)" if resume == "auto" else ""
+            _say(console, f"{run.folder}: training {name}{anew}")
+        else:
+            where = "its checkpoint" if run.checkpoint.is_file() else "the start: it has no checkpoint yet"
+            _say(console, f"{run.folder}: going on from {where}")
+        if not module.saves:
+            every = f"every {wanted.checkpoint_every} updates"
+            _say(console, f"this environment cannot be saved: episodes begin anew at each checkpoint, {every}")
+        with closing(module):
+            return _fit(run, wanted, module, console)
     finally:
         torch.set_num_threads(threads)
-        if isinstance(module, PPO):
-            module.collector.streams.close()
-        run.unlock()
+        if run is not None:
+            run.unlock()
 
 
 def build(recipe: Recipe) -> PPO | Reading:
-    """Build what a recipe describes: data, agent and trainer module, all from its seed."""
+    """Build what a recipe describes: data, agent and trainer module, all from its seed.
+
+    Raises:
+        UserError: if a setting is wrong.
+    """
+    devices.precision(recipe.precision, devices.device(recipe.device))
     torch.manual_seed(recipe.seed)
     network: dict[str, Any] = {
         "memory": recipe.memory,
@@ -133,16 +137,6 @@ def _build_reading(recipe: ReadingRecipe, network: dict[str, Any]) -> Reading:
     )
 
 
-def _resumable(resume: str | None, root: str, name: str, overrides: list[str]) -> runs.Run | None:
-    if resume is None:
-        return None
-    run = runs.unfinished(root, name) if resume == "auto" else runs.reopen(resume)
-    if run is not None and overrides:
-        run.unlock()
-        raise UserError(f"a resumed run keeps its settings: leave out {' '.join(overrides)}, or start a new run")
-    return run
-
-
 def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console) -> dict[str, Any]:
     metrics, stop = Metrics(run.metrics), StopOnInterrupt()
     display = Display(console, metrics, title=str(run.folder))
@@ -160,9 +154,14 @@ def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console)
         log_every_n_steps=1,
         use_distributed_sampler=False,
     )
-    torch.set_num_threads(recipe.threads or torch.get_num_threads())
     checkpoint = run.checkpoint if run.checkpoint.is_file() else None
-    trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    if checkpoint is not None:
+        loading.checkpoint(checkpoint)  # Lightning's error for a damaged one is no clear line
+    try:
+        with stop:
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as ended:  # what Lightning makes of a KeyboardInterrupt: a second Ctrl-C
+        raise KeyboardInterrupt(f"stopped at once; go on from before with --resume {run.folder}") from ended
     if module.done < module.updates:
         raise Interrupted(f"stopped; go on with --resume {run.folder}")
     result = {
@@ -190,6 +189,9 @@ def _quieten() -> None:
     """Keep Lightning's own talk, of devices and of tips, off the screen."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it gives numbers only
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    for message in ("does not have many workers", "isinstance\\(treespec, LeafSpec\\)", "across ranks is zero"):
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True)

@@ -264,3 +264,21 @@ def test_imports_are_light(statement: str, absent: list[str]) -> None:
     code = f"import sys; {statement}; print(sorted(set(sys.modules) & set({absent})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_absent_observations_hold_does_not_matter_not_even_to_gradients() -> None:
+    agent = ActorCritic(PLANE, spaces.Discrete(4), memory="gru", dim=8)
+    present = torch.tensor([[True, False, True, True, False]])
+    obs = torch.rand(1, 5, 2)
+    expected, _ = agent(obs[:, [0, 2, 3]])
+    output, _ = agent(torch.where(present[..., None], obs, torch.nan), present=present)
+    torch.testing.assert_close(output.value[present], expected.value[0])
+    output.value[present].sum().backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in agent.parameters())
+
+
+def test_double_precision_is_kept_on_disk(tmp_path: Path) -> None:
+    agent = ActorCritic(PLANE, spaces.Discrete(4), memory="gru", dim=8).double()
+    agents.save(agent, tmp_path)
+    weights = agents.load(tmp_path).state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in agent.state_dict().items())

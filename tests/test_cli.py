@@ -61,6 +61,15 @@ def test_train(capsys):
     assert run(capsys, "train", "tmaze", *SMALL)["run"] == "runs/tmaze/1"
 
 
+def test_what_environments_say_stays_off_standard_output(capsys):
+    Path("talking.py").write_text(
+        "import gymnasium\nfrom gymnasium.envs.classic_control import CartPoleEnv\n\n\n"
+        "def make(**options):\n    print('hello')\n    return CartPoleEnv(**options)\n\n\n"
+        "gymnasium.register('Talking-v0', entry_point=make)\n"
+    )
+    assert run(capsys, "train", "gym", "--env.id", "talking:Talking-v0", *SMALL)["steps"] == 256
+
+
 def test_train_in_words(capsys):
     assert cli.main(["train", "tmaze", *SMALL]) == 0
     said = capsys.readouterr().out
@@ -180,6 +189,15 @@ MISTAKES = {
     "unknown bundled text": (["train", "byte-lm", "--documents", "['text:hamlet']"], "text"),
     "missing run": (["eval", "nowhere"], "nowhere"),
     "no run": (["eval"], "runs"),
+    "recipe of another method": (["train", "tmaze", "--method", "reading"], "is a recipe of method ppo"),
+    "grid without values": (["eval", "{agent}", "--grid.corridor", ","], "grid.corridor names no values"),
+    "grid that is broken": (["eval", "{agent}", "--grid.corridor", "a: b: c,5"], "no values with commas"),
+    "grid that is a number": (["eval", "{agent}", "--grid", "5"], "grid: Expected a dict"),
+    "misspelt nested setting in the file": (["train", "nested.yaml"], "did you mean 'ppo.epochs'"),
+    "negative seed": (["train", "tmaze", "--seed", "-1"], "seed must not be negative"),
+    "no layers": (["train", "tmaze", "--layers", "0"], "layers must be at least 1"),
+    "discount beyond 1": (["train", "tmaze", "--ppo.discount", "2"], "ppo.discount must lie in 0..1"),
+    "environment that is a number": (["train", "gym", "--env.id", "5"], "env needs the id"),
     "damaged checkpoint": (["eval", "damaged.ckpt"], "damaged"),
     "folder without an agent": (["eval", "."], "no agent"),
     "reader that is to act": (["eval", "{reader}"], "is a reader"),
@@ -206,6 +224,7 @@ def test_mistakes(mistake, home, capsys):
         "list.yaml": "- a",
         "nomethod.yaml": "steps: 5",
         "misspelt.yaml": "method: ppo\nenv: {id: CartPole-v1}\nstps: 5\nsteps: 5",
+        "nested.yaml": "method: ppo\nenv: {id: CartPole-v1}\nsteps: 5\nppo: {epoch: 3}",
         "damaged.ckpt": "nothing",
     }
     for name, content in files.items():

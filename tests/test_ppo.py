@@ -65,11 +65,11 @@ def test_a_trace_of_one_gives_returns_and_of_zero_one_step_errors() -> None:
 # --- an update ---
 
 
-def module(corridor: int = 3, **ppo: Any) -> PPO:
+def module(corridor: int = 3, environments: int = 3, **ppo: Any) -> PPO:
     """Build what learns in a small T-Maze, with an optimizer but no trainer around it."""
     options = PPOOptions(**{"rollout": 8, "sequence": 4, "epochs": 1, "minibatches": 1, **ppo})
     env = {"id": "recurra/TMaze-v0", "corridor": corridor}
-    built = build(ActingRecipe(steps=1000, env=env, environments=3, memory="gru", dim=16, ppo=options))
+    built = build(ActingRecipe(steps=1000, env=env, environments=environments, memory="gru", dim=16, ppo=options))
     assert isinstance(built, PPO)
     optimizer = built.configure_optimizers()
     built.optimizers = lambda *_, **__: optimizer  # type: ignore[method-assign, assignment]
@@ -183,6 +183,40 @@ def test_options_that_cannot_be(options: dict[str, int], line: str) -> None:
 def test_more_minibatches_than_sequences() -> None:
     with pytest.raises(UserError, match="6 sequences cannot be split in 7 minibatches"):
         module(minibatches=7)
+
+
+def test_a_rollout_of_one_step_has_no_spread() -> None:
+    options = PPOOptions(rollout=1, sequence=1, minibatches=1)
+    with pytest.raises(UserError, match="a rollout of one step has nothing to compare"):
+        build(ActingRecipe(steps=9, env={"id": "recurra/TMaze-v0"}, environments=1, memory="gru", ppo=options))
+
+
+def test_a_minibatch_of_absent_tokens_only_teaches_nothing() -> None:
+    learner = module(sequence=8, minibatches=3)
+    rollout = collected(learner)
+    present = rollout.present.clone()
+    present[1] = False
+    figures, _ = gradients(learner, rollout._replace(present=present))
+    assert all(math.isfinite(figure) for figure in figures.values())
+    assert all(parameter.isfinite().all() for parameter in learner.agent.parameters())
+
+
+def test_figures_are_means_over_as_many_minibatches_as_asked_for() -> None:
+    learner = module(environments=5, sequence=8, minibatches=4, learning_rate=1e-9)
+    figures, _ = gradients(learner, collected(learner))
+    assert figures["entropy"] == pytest.approx(math.log(4), rel=1e-2)
+
+
+@pytest.mark.parametrize("wrong", [{"start": 0}, {"factor": 1}, {"success": 1.5}, {"window": 0}])
+def test_senseless_curricula_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=rf"curriculum\.{next(iter(wrong))} must"):
+        CurriculumOptions(**{"option": "size", "start": 1, **wrong})
+
+
+@pytest.mark.parametrize("target", ["long", None, [1, 2, 3], ["a", "b"]])
+def test_a_curriculum_grows_numbers_only(target: Any) -> None:
+    with pytest.raises(UserError, match="'size' must be a number or a pair"):
+        Curriculum(CurriculumOptions("size", start=1), target=target)
 
 
 # --- the curriculum ---

@@ -1,6 +1,8 @@
 """A run that is killed goes on exactly where it was: the same weights, the same figures."""
 
 import csv
+import json
+import multiprocessing
 import random
 import shutil
 import signal
@@ -25,6 +27,10 @@ RECIPES = {
     "byte-lm": {"steps": 20_000, "dim": 16, "layers": 1, "reading.streams": 4, "reading.piece": 64, "held_out": []},
 }
 COMMON = {"checkpoint_every": 2, "threads": 1}
+
+# A server that has imported everything and computed nothing: its processes begin at once.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["recurra.recipes.training", "pytest"])
 
 
 def options(name: str) -> dict:
@@ -65,19 +71,22 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_killed_and_resumed_is_the_same_run(name: str, whole: dict[str, Path], tmp_path: Path) -> None:
     rng = random.Random(name)
-    arguments = settings_of(name)
     rows = len(figures(whole[name]))
     run = tmp_path / name / "0"
-    for stop in sorted(rng.sample(range(1, rows), 2)):  # killed when so many rows are written
-        process = subprocess.Popen(
-            command(name, tmp_path, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        while process.poll() is None:
+    wanted = options(name)
+    for stop in sorted(rng.sample(range(1, rows), 4)):  # killed when so many rows are written
+        process = PROCESSES.Process(target=train, args=(name,), kwargs={"root": str(tmp_path), **wanted})
+        process.start()
+        while process.is_alive():
             if (run / "metrics.csv").is_file() and (run / "metrics.csv").read_text().count("\n") > stop:
                 time.sleep(rng.random() * 0.02)
-                process.send_signal(signal.SIGKILL)
+                process.kill()
+                process.join()
             time.sleep(0.001)
-        arguments = ["--resume", "auto"]
+        assert process.exitcode in (0, -signal.SIGKILL)
+        wanted = {"resume": "auto"}
+        if Run(run).finished:
+            break
     with (run / "metrics.csv").open("a") as file:
         file.write("97,half a ro")  # as a kill in the middle of a line leaves it
     if not Run(run).finished:
@@ -151,5 +160,99 @@ def test_auto_begins_a_new_run_where_none_is_unfinished(tmp_path: Path) -> None:
     assert Path(second) == tmp_path / "tmaze" / "1"
 
 
-def test_a_resumed_run_takes_the_recorded_threads(whole: dict[str, Path]) -> None:
-    assert yaml.safe_load((whole["tmaze"] / "config.yaml").read_text())["threads"] == 1
+COUNTING = """
+import torch
+from recurra.memory.recurrent import GRU
+
+class Counting(GRU):
+    def forward(self, *given, **options):
+        with open({file!r}, "a") as file:
+            print(torch.get_num_threads(), file=file)
+        {then}
+        return super().forward(*given, **options)
+"""
+
+
+def test_a_resumed_run_computes_with_the_threads_it_began_with(tmp_path: Path, monkeypatch) -> None:
+    told, before = tmp_path / "threads", torch.get_num_threads()
+    (tmp_path / "counting.py").write_text(COUNTING.format(file=str(told), then="pass"))
+    monkeypatch.syspath_prepend(tmp_path)
+    small = {"steps": 256, "environments": 8, "dim": 8, "ppo.rollout": 32, "ppo.sequence": 32, "ppo.epochs": 1}
+    small |= {"memory": "counting:Counting", "threads": before + 1}
+    run = Path(train("tmaze", root=str(tmp_path), **small)["run"])
+    (run / "result.json").unlink()
+    (run / "last.ckpt").unlink()
+    train("tmaze", resume=str(run))
+    assert set(told.read_text().split()) == {str(before + 1)}
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_while_training_leaves_signals_and_folder_free(tmp_path: Path, monkeypatch) -> None:
+    code = COUNTING.format(file=str(tmp_path / "threads"), then="raise RuntimeError('out of luck')")
+    (tmp_path / "failing.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    options_ = {name: value for name, value in options("tmaze").items() if not name.startswith("memory")}
+    with pytest.raises(RuntimeError, match="out of luck"):
+        train("tmaze", root=str(tmp_path), memory="failing:Counting", **options_)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert Run(tmp_path / "tmaze" / "0").lock()
+
+
+def unfinish(run: Path, tmp_path: Path) -> Path:
+    """Copy a run that was killed after its last checkpoint, before it could say that it was finished."""
+    copy = Path(shutil.copytree(run, tmp_path / "tmaze" / "0"))
+    (copy / "result.json").unlink()
+    return copy
+
+
+def test_killed_after_the_last_checkpoint(whole: dict[str, Path], tmp_path: Path) -> None:
+    run = unfinish(whole["tmaze"], tmp_path)
+    (run / ".last.ckpt.new").write_bytes(b"half a checkpoint")
+    result = train("tmaze", resume="auto", root=str(tmp_path))
+    first = json.loads((whole["tmaze"] / "result.json").read_text())
+    assert {**result, "run": ""}.keys() == first.keys()
+    assert all(result[name] == first[name] for name in ("metrics", "steps"))
+    assert result["seconds"] == pytest.approx(first["seconds"], abs=0.1)
+    same(run, whole["tmaze"])
+
+
+def test_the_same_command_resumes_and_another_is_refused(whole: dict[str, Path], tmp_path: Path) -> None:
+    run = unfinish(whole["tmaze"], tmp_path)
+    with pytest.raises(UserError, match=f"{run} keeps its settings when resumed: leave out --memory=gru"):
+        train("tmaze", resume="auto", root=str(tmp_path), memory="gru")
+    assert train("tmaze", resume="auto", root=str(tmp_path), **options("tmaze"))["run"] == str(run)
+
+
+def test_a_damaged_checkpoint_is_told(whole: dict[str, Path], tmp_path: Path) -> None:
+    run = unfinish(whole["tmaze"], tmp_path)
+    (run / "last.ckpt").write_bytes(b"PK and then nothing")
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        train("tmaze", resume=str(run))
+
+
+def test_a_run_in_use_is_left_alone(whole: dict[str, Path], tmp_path: Path) -> None:
+    run = unfinish(whole["tmaze"], tmp_path)
+    holder = Run(run)
+    assert holder.lock()
+    assert train("tmaze", resume="auto", root=str(tmp_path), **options("tmaze"))["run"] != str(run)
+    holder.unlock()
+    assert train("tmaze", resume="auto", root=str(tmp_path))["run"] == str(run)
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("tmaze", tmp_path, *settings_of("tmaze"), "--ppo.epochs", "1000000"),  # an update without end
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "tmaze" / "0" / "metrics.csv").is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    for _ in range(2):
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith("recurra: stopped at once; go on from before with --resume ")

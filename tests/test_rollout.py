@@ -235,3 +235,11 @@ def test_only_the_last_episodes_are_kept() -> None:
     assert len(finished) == 15 + 10
     assert {episode.total for episode in finished} == {2.0, 3.0}
     assert finished[-4:] == list(collector.episodes)
+
+
+def test_absent_steps_do_not_count_in_the_scale() -> None:
+    scale, other = RewardScale(2, 0.9), RewardScale(2, 0.9)
+    none, present = np.zeros(2, bool), np.array([True, False])
+    scale(np.array([3.0, 0.0]), none, present)
+    assert scale.count == 3  # the two at the start, and one
+    np.testing.assert_array_equal(other(np.ones(2), none), RewardScale(2, 0.9)(np.ones(2), none, ~none))
