@@ -308,7 +308,8 @@ def test_no_memory_does_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_recipe_gym_balances_the_pole(tmp_path: Path) -> None:
-    result = train("gym", root=str(tmp_path), threads=1)
+@pytest.mark.parametrize("memory", ["delta_net", "gru"])
+def test_recipe_gym_balances_the_pole(memory: str, tmp_path: Path) -> None:
+    result = train("gym", root=str(tmp_path), memory=memory, threads=1)
     assert result["steps"] >= 200_000
     assert result["metrics"]["mean_return"] >= 400

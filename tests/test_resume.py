@@ -123,12 +123,12 @@ def test_ctrl_c_saves_and_the_run_goes_on(whole: dict[str, Path], tmp_path: Path
         command("tmaze", tmp_path, *settings_of("tmaze")), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     run = tmp_path / "tmaze" / "0"
-    while not (run / "metrics.csv").is_file() or (run / "metrics.csv").read_text().count("\n") < 4:
+    while not (run / "metrics.csv").is_file() or (run / "metrics.csv").read_text().count("\n") < 2:
         assert process.poll() is None
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert "--resume" in said
     assert "Traceback" not in said
     train("tmaze", resume=str(run), root=str(tmp_path))
