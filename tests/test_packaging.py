@@ -13,7 +13,7 @@ import recurra
 ROOT = Path(__file__).parents[1]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = CONFIG["tool"]["setuptools"]
-ROOMS = ("kernels", "memory", "agents", "envs", "recipes")
+ROOMS = ("kernels", "memory", "agents", "envs", "benchmarks", "recipes")
 
 
 def folder(package):
