@@ -3,6 +3,7 @@
 A recipe is a file that a user can copy and edit; the shipped ones lie in ``configs/``.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -90,7 +91,7 @@ class ReadingOptions:
 
 
 @dataclass(kw_only=True)
-class Recipe:
+class Recipe(ABC):
     """What every recipe sets.
 
     Args:
@@ -127,9 +128,9 @@ class Recipe:
             _require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
 
     @property
+    @abstractmethod
     def steps_per_update(self) -> int:
         """Environment steps or bytes in an update."""
-        raise NotImplementedError
 
     @property
     def updates(self) -> int:
