@@ -102,8 +102,13 @@ def evaluate(arguments: list[str]) -> Answer:
     from recurra.recipes.evaluation import evaluate as measure
 
     result = measure(options.pop("runs"), **options)
-    columns = [name for name in result["rows"][0] if name not in ("env", "std_return", "seconds", "steps_per_second")]
-    parts: list[Any] = [_table([{name: row[name] for name in columns} for row in result["rows"]])]
+    runs = list(dict.fromkeys(row["run"] for row in result["rows"]))
+    hidden = ("run", "env", "std_return", "seconds", "steps_per_second")
+    rows = [
+        {"run": runs.index(row["run"]) + 1} | {name: value for name, value in row.items() if name not in hidden}
+        for row in result["rows"]
+    ]
+    parts: list[Any] = [_table(rows), *(f"run {number}: {run}" for number, run in enumerate(runs, 1))]
     return result, [*parts, f"report: {result['report']}"] if "report" in result else parts
 
 
