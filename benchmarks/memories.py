@@ -88,7 +88,7 @@ def _read(module: Memory, x: Tensor) -> None:
 
 
 def _learn(module: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor) -> None:
-    y, _ = module(x)
+    y, _ = module(x.requires_grad_())
     y.square().mean().backward()
 
 

@@ -6,7 +6,7 @@ from recurra.recipes import cli
 
 
 def test_bench_memory(capsys):
-    arguments = ["--names", "[gru,delta_net]", "--lengths", "[20,40]", "--budget", "0.01", "--dim", "8", "--json"]
+    arguments = ["--names", "[none,gru,delta_net]", "--lengths", "[20,40]", "--budget", "0.01", "--dim", "8", "--json"]
     assert cli.main(["bench", "memory", *arguments]) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     assert all({"name", "what", "per_second", "bytes", "ratio", "peer"} <= row.keys() for row in rows)
