@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -162,7 +163,7 @@ class Display(lightning.Callback):
         speed = (module.steps - self._steps) / max(clock.seconds - self._seconds, 1e-9)
         figures = {name: module.metrics[name] for name in module.shown if not math.isnan(module.metrics[name])}
         if self.live is not None:
-            table = Table("steps", "steps/s", *figures)
+            table = Table("steps", "steps/s", *(name.replace("_", " ") for name in figures), box=SIMPLE_HEAD)
             table.add_row(f"{module.steps:,}", f"{speed:,.0f}", *(f"{figure:.3g}" for figure in figures.values()))
             self.bar.update(self.task, completed=module.done)
             self.live.update(Group(self.bar, table))

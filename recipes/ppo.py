@@ -133,7 +133,7 @@ class PPO(lightning.LightningModule):
     def shown(self) -> tuple[str, ...]:
         """The metrics to look at while it learns."""
         stage = () if self.curriculum is None else (self.curriculum.options.option,)
-        return ("mean_return", "success_rate", "mean_length", *stage, "entropy", "value_loss", "divergence")
+        return ("mean_return", "success_rate", "mean_length", *stage, "entropy")
 
     @property
     def saves(self) -> bool:
