@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo/$(shell date +%Y-%m-%d-%H%M%S)
 
-.PHONY: demo test test-long check clean
+.PHONY: demo test test-pogema test-long check clean
 
 # Train an agent that remembers and one that cannot, and see how far each walks; train a reader, and let it read a book.
 demo: .venv/ready
@@ -18,6 +18,10 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
+# The same beside pogema, which holds gymnasium at 0.28.1, the oldest that is supported, and numpy below 2.
+test-pogema: .venv-pogema/ready
+	.venv-pogema/bin/pytest -q -n 2 --dist loadfile -m "not slow"
+
 test-long: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadfile
 
@@ -28,12 +32,15 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-pogema build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # torch first, at the version of constraints.txt: what is installed after it must not choose another.
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: EXTRAS := dev
+.venv-pogema/ready: EXTRAS := dev,pogema
+.venv/ready .venv-pogema/ready: INSTALL = $(@D)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
+.venv/ready .venv-pogema/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recurra needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) torch
+	$(INSTALL) -e '.[$(EXTRAS)]'
 	touch $@
