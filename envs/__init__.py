@@ -1,7 +1,17 @@
 """What streams: environments that need memory, and the one form in which agents meet any vector environment."""
 
+from recurra.envs.cartpole import CartPoleHidden, CartPoleHiddenVector
 from recurra.envs.making import make_streams
 from recurra.envs.tmaze import Forecast, TMaze, TMazeVector
 from recurra.envs.vector import Streams, Transition
 
-__all__ = ["Forecast", "Streams", "TMaze", "TMazeVector", "Transition", "make_streams"]
+__all__ = [
+    "CartPoleHidden",
+    "CartPoleHiddenVector",
+    "Forecast",
+    "Streams",
+    "TMaze",
+    "TMazeVector",
+    "Transition",
+    "make_streams",
+]

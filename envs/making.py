@@ -41,7 +41,7 @@ def make_streams(id: str, count: int, **options: Any) -> Streams:
         creator: Any = batched or spec.entry_point
         creator = load_env_creator(creator) if isinstance(creator, str) else creator
         if batched:
-            return Streams(creator(num_envs=count, **options))
+            return Streams(creator(num_envs=count, **{**spec.kwargs, **options}))
         make = partial(gymnasium.make, spec.id, **{"disable_env_checker": True, **options})
         return Streams(SyncVectorEnv([make] * count, **SAME_STEP))
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The passive T-Maze keeps the rules of Ni et al. 2023, one by one and batched, and skips corridors truly."""
+"""T-Mazes keep the rules of Ni et al. 2023, one by one and batched, chain them, and skip corridors truly."""
 
 import json
 import warnings
@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recurra.envs import TMaze, TMazeVector
+from recurra.envs import TMaze, TMazeVector, make_streams
 from recurra.errors import UserError
 
 RIGHT, UP, LEFT, DOWN = range(4)
@@ -69,9 +69,112 @@ def test_the_last_step_is_terminated_not_truncated_and_reports_success():
     begin(env, cue=1)
     assert env.step(RIGHT)[4] == {}
     *_, terminated, truncated, info = env.step(UP)
-    assert (terminated, truncated, info) == (True, False, {"is_success": True})
+    assert (terminated, truncated, info) == (True, False, {"is_success": True, "turns": 1})
     with pytest.raises(UserError, match="reset"):
         env.step(RIGHT)
+
+
+def begin_active(cue, **options):
+    """Give an active maze whose cue, read one step back, is this."""
+    env = TMaze(oracle=1, **options)
+    seed = 0
+    while True:
+        obs, _ = env.reset(seed=seed)
+        assert obs.tolist() == [0, 0]
+        if env.step(LEFT)[0][1] == cue:
+            env.reset(seed=seed)
+            return env
+        seed += 1
+
+
+@pytest.mark.parametrize("cue", [1, -1])
+def test_the_active_cue_shows_on_the_first_visit_to_the_oracle_only(cue):
+    env = begin_active(cue, corridor=2)
+    assert play(env, [LEFT, RIGHT, RIGHT, RIGHT, UP]) == [
+        ([0, cue], 0, False),
+        ([0, 0], 0, False),
+        ([0, 0], 0, False),
+        ([1, 0], 0, False),
+        ([1, 1], float(cue == 1), True),
+    ]
+    env = begin_active(cue, corridor=4)
+    assert play(env, [LEFT, LEFT, RIGHT, LEFT]) == [
+        ([0, cue], 0, False),
+        ([0, 0], -0.25, False),  # a wall: the visit goes on, and the cue is gone
+        ([0, 0], -0.25, False),
+        ([0, 0], -0.25, False),
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 2, 63])
+def test_going_back_returns_one_and_guessing_a_half(length):
+    returns = {1: [], -1: []}
+    for cue in (1, -1):
+        for choice in (UP, DOWN):
+            env = begin_active(cue, corridor=length)
+            read = play(env, [LEFT] + [RIGHT] * (length + 1) + [UP if cue == 1 else DOWN])
+            assert (sum(reward for _, reward, _ in read), read[-1][-1]) == (1, True)
+            env = begin_active(cue, corridor=length)
+            # Who does not go back is at the junction early, and waits in an arm or before it: the horizon is L + 3.
+            guess = play(env, [RIGHT] * length + [choice, RIGHT, LEFT])
+            assert [obs for obs, *_ in guess[-3:]] == [[1, 1 if choice == UP else -1]] * 3
+            assert [over for *_, over in guess] == [False] * (length + 2) + [True]
+            returns[cue].append(sum(reward for _, reward, _ in guess))
+    assert returns == {1: [1, 0], -1: [0, 1]}
+
+
+def test_an_arm_can_be_left_again():
+    env = begin_active(1, corridor=1)
+    assert [obs for obs, *_ in play(env, [RIGHT, DOWN, UP, UP])] == [[1, 0], [1, -1], [1, 0], [1, 1]]
+
+
+def chain(length, junctions, wrong=None):
+    """Walk a chain by its cues, and turn the other way at one junction; give rewards, infos and the cues seen."""
+    env = TMaze(corridor=length, junctions=junctions)
+    obs, _ = env.reset(seed=4)
+    rewards, infos, cues, over = [], [], [], False
+    while not over:
+        cue = obs[1]
+        cues.append(cue)
+        for step in range(length):
+            obs, reward, over, *_ = env.step(RIGHT)
+            assert (obs.tolist(), reward, over) == ([step == length - 1, 0], 0, False)
+        obs, reward, over, cut, info = env.step(UP if (cue == 1) != (len(cues) == wrong) else DOWN)
+        assert not cut
+        rewards.append(reward)
+        infos.append(info)
+    return rewards, infos, cues
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_a_right_turn_leads_to_a_new_cue_and_a_wrong_one_ends_the_chain(length):
+    rewards, infos, cues = chain(length, junctions=40)
+    assert rewards == [1] * 40
+    assert infos == [{}] * 39 + [{"is_success": True, "turns": 40}]
+    assert 8 < cues.count(1) < 32
+    rewards, infos, _ = chain(length, junctions=40, wrong=7)
+    assert rewards == [1] * 6 + [0]
+    assert infos[-1] == {"is_success": False, "turns": 6}
+    rewards, infos, _ = chain(length, junctions=None, wrong=200)
+    assert rewards == [1] * 199 + [0]
+    assert infos[-1] == {"is_success": False, "turns": 199}
+
+
+def test_lagging_in_one_corridor_is_not_forgiven_in_the_next():
+    env = TMaze(corridor=2, junctions=2)
+    begin(env, cue=1)
+    play(env, [RIGHT, RIGHT])
+    assert env.step(UP)[1:3] == (1, False)
+    assert [step[1:] for step in play(env, [LEFT, RIGHT, RIGHT])] == [(-0.5, False), (-0.5, False), (0, True)]
+
+
+def test_numbers_of_junctions_are_uniform_within_bounds():
+    vector = TMazeVector(num_envs=20_000, junctions=(2, 5), oracle=(0, 3))
+    vector.reset(seed=0)
+    for name, least in (("most", 2), ("behind", 0)):
+        values, counts = np.unique(vector.state_dict()[name], return_counts=True)
+        assert values.tolist() == list(range(least, least + 4))
+        assert np.abs(counts - 5000).max() < 5 * np.sqrt(5000)
 
 
 def test_seeds_are_honoured_and_global_randomness_is_left_alone():
@@ -130,27 +233,60 @@ def test_a_new_corridor_counts_from_the_next_episode(make):
     assert [bool(np.all(env.step(action)[2])) for _ in range(6)] == [False] * 5 + [True]
 
 
-@pytest.mark.parametrize("corridor", [0, -1, 1.5, True, "ten", (3, 2), (0, 2), (1, 2, 3), (1,), None, (1, 2.5)])
 @pytest.mark.parametrize("make", [TMaze, TMazeVector])
-def test_a_wrong_corridor_is_the_users_error(make, corridor):
-    with pytest.raises(UserError, match="corridor must be an int >= 1 or a pair"):
-        make(corridor=corridor)
+def test_options_may_be_set_later(make):
+    env = make()
+    env.junctions, env.oracle = [2, 3], np.int64(2)
+    assert (env.junctions, env.oracle) == ((2, 3), 2)
+    env.junctions = None
+    assert env.junctions is None
+    with pytest.raises(UserError, match="oracle must be"):
+        env.oracle = None
+    assert env.oracle == 2
 
 
-def test_gymnasium_finds_nothing_to_say():
-    env = gymnasium.make("recurra.envs:recurra/TMaze-v0", corridor=5, render_mode="ansi")
+WRONG = {
+    "corridor": [0, -1, 1.5, True, "ten", (3, 2), (0, 2), (1, 2, 3), (1,), None, (1, 2.5)],
+    "oracle": [-1, 0.5, None, (-1, 2), "no"],
+    "junctions": [0, (0, 2), "all", (3, 1), (1, None)],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+@pytest.mark.parametrize("make", [TMaze, TMazeVector])
+def test_a_wrong_option_is_the_users_error(make, name, value):
+    with pytest.raises(UserError, match=f"{name} must be (None or )?an int >= [01] or a pair"):
+        make(**{name: value})
+
+
+IDS = {"recurra/TMaze-v0": (0, 1), "recurra/TMazeActive-v0": (1, 1), "recurra/TMazeEndless-v0": (0, 10)}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_gymnasium_finds_nothing_to_say(name):
+    env = gymnasium.make(f"recurra.envs:{name}", corridor=5, render_mode="ansi")
+    assert (env.unwrapped.oracle, env.unwrapped.junctions) == IDS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env.unwrapped)
 
 
+@pytest.mark.parametrize("name", IDS)
+def test_an_id_means_the_same_maze_batched(name):
+    streams = make_streams(name, 3, corridor=5)
+    assert isinstance(streams.env, TMazeVector)
+    assert (streams.env.corridor, streams.env.oracle, streams.env.junctions) == (5, *IDS[name])
+    assert make_streams(name, 3, oracle=2, junctions=(3, 4)).env.junctions == (3, 4)
+
+
 @pytest.mark.skipif(gymnasium.__version__.startswith("0."), reason="make_vec before 1.0 is experimental")
-def test_make_vec_gives_the_batched_mazes():
+@pytest.mark.parametrize("name", IDS)
+def test_make_vec_gives_the_batched_mazes(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        env = gymnasium.make_vec("recurra/TMaze-v0", num_envs=3, corridor=5)
+        env = gymnasium.make_vec(name, num_envs=3, corridor=5)
     assert isinstance(env, TMazeVector)
-    assert (env.num_envs, env.corridor) == (3, 5)
+    assert (env.num_envs, env.corridor, env.oracle, env.junctions) == (3, 5, *IDS[name])
     assert env.reset(seed=0)[0] in env.observation_space
 
 
@@ -180,44 +316,84 @@ seeds = st.integers(0, 2**32)
 bounds = st.tuples(st.integers(1, 6), st.integers(0, 5)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 
-@settings(deadline=None, max_examples=60)
-@given(num=st.integers(1, 5), corridor=bounds, seed=seeds, steps=st.integers(1, 40))
-def test_batched_mazes_are_single_mazes(num, corridor, seed, steps):
-    vector = TMazeVector(num_envs=num, corridor=corridor)
-    obs, _ = vector.reset(seed=seed)
-    singles = [None] * num
+options = st.fixed_dictionaries(
+    {
+        "corridor": bounds,
+        "oracle": st.sampled_from([0, 0, 1, 2, (0, 1)]),
+        "junctions": st.sampled_from([1, 1, 3, (1, 4), None]),
+    }
+)
 
-    def renew(rows):
-        lengths = vector.state_dict()["length"]
-        for row in rows:
-            singles[row] = TMaze(corridor=lengths[row])
-            assert begin(singles[row], obs[row, 1]).tolist() == obs[row].tolist()
 
-    renew(range(num))
-    # Mostly right, or nothing but the corridor's beginning is ever seen.
-    walk = np.random.default_rng(seed).choice(4, size=(steps, num), p=[0.85, 0.05, 0.05, 0.05])
-    for actions in walk:
-        obs, reward, terminated, truncated, info = vector.step(actions)
-        final = info.get("final_obs", info.get("final_observation", obs))
-        final_info = info.get("final_info")
-        for row, action in enumerate(actions):
-            single_obs, single_reward, over, cut, single_info = singles[row].step(action)
-            assert (reward[row], terminated[row], truncated[row]) == (single_reward, over, cut)
-            assert (final if over else obs)[row].tolist() == single_obs.tolist()
-            if over:
-                told = final_info["is_success"][row] if isinstance(final_info, dict) else final_info[row]["is_success"]
-                assert told == single_info["is_success"]
-        renew(np.flatnonzero(terminated))
+def mostly_right(random, state):
+    """Choose as agents do that know a little, or nothing but the corridor's beginning is ever seen."""
+    place = {name: np.array(state[name]) for name in ("x", "length", "goal", "told")}
+    knowing = np.where(place["told"] < 0, LEFT, np.where(place["x"] < place["length"], RIGHT, UP))
+    knowing = np.where((knowing == UP) & (place["goal"] < 0), DOWN, knowing)
+    return np.where(random.random(len(knowing)) < 0.85, knowing, random.integers(4, size=len(knowing)))
+
+
+def last(info, row):
+    """Give the last observation and info of an episode that ended in a row."""
+    final = info["final_info"]
+    told = {name: final[name][row] for name in ("is_success", "turns")} if isinstance(final, dict) else final[row]
+    return info["final_obs" if "final_obs" in info else "final_observation"][row], told
 
 
 @settings(deadline=None, max_examples=60)
-@given(num=st.integers(1, 6), corridor=bounds, seed=seeds, steps=st.integers(0, 15), limit=st.integers(0, 9))
-def test_forecast_and_advance_are_what_stepping_gives(num, corridor, seed, steps, limit):
+@given(options=options, seed=seeds, steps=st.integers(1, 60))
+def test_a_batch_of_one_is_a_single_maze_of_the_same_seed(options, seed, steps):
     random = np.random.default_rng(seed)
-    mazes = TMazeVector(num_envs=num, corridor=corridor)
+    single, vector = TMaze(render_mode="ansi", **options), TMazeVector(render_mode="ansi", **options)
+    obs, _ = vector.reset(seed=seed)
+    assert single.reset(seed=seed)[0].tolist() == obs[0].tolist()
+    for _ in range(steps):
+        actions = mostly_right(random, vector.state_dict())
+        obs, reward, terminated, truncated, info = vector.step(actions)
+        single_obs, single_reward, over, cut, single_info = single.step(actions[0])
+        assert (reward[0], terminated[0], truncated[0]) == (single_reward, over, cut)
+        if over:
+            final, told = last(info, 0)
+            assert final.tolist() == single_obs.tolist()
+            assert told == single_info
+            single_obs, _ = single.reset()
+        assert obs[0].tolist() == single_obs.tolist()
+        assert vector.render() == (single.render(),)
+
+
+@settings(deadline=None, max_examples=40)
+@given(num=st.integers(2, 5), options=options, seed=seeds, steps=st.integers(1, 25))
+def test_mazes_do_not_touch(num, options, seed, steps):
+    random = np.random.default_rng(seed)
+    many, one = TMazeVector(num_envs=num, **options), TMazeVector()
+    many.reset(seed=seed)
+    for _ in range(steps):
+        before = many.state_dict()
+        actions = mostly_right(random, before)
+        obs, reward, ended, _, info = many.step(actions)
+        after = many.state_dict()
+        for row in range(num):
+            one.load_state_dict({**before, **{name: [before[name][row]] for name in PLACES}})
+            alone_obs, alone_reward, alone_ended, _, alone_info = one.step(actions[[row]])
+            assert (reward[row], ended[row]) == (alone_reward[0], alone_ended[0])
+            if ended[row]:
+                (obs_here, told_here), (obs_alone, told_alone) = last(info, row), last(alone_info, 0)
+                assert (obs_here.tolist(), told_here) == (obs_alone.tolist(), told_alone)
+            if after["time"][row]:  # else a new corridor was drawn
+                assert obs[row].tolist() == alone_obs[0].tolist()
+
+
+PLACES = ("x", "y", "time", "length", "behind", "goal", "told", "turns", "most")
+
+
+@settings(deadline=None, max_examples=60)
+@given(num=st.integers(1, 6), options=options, seed=seeds, steps=st.integers(0, 25), limit=st.integers(0, 9))
+def test_forecast_and_advance_are_what_stepping_gives(num, options, seed, steps, limit):
+    random = np.random.default_rng(seed)
+    mazes = TMazeVector(num_envs=num, **options)
     mazes.reset(seed=seed)
     for _ in range(steps):
-        mazes.step(random.choice(4, size=num, p=[0.85, 0.05, 0.05, 0.05]))
+        mazes.step(mostly_right(random, mazes.state_dict()))
     actions, ahead, counts = mazes.forecast(limit)
     assert ahead.shape == (num, counts.max(), 2)
     assert counts.min() >= 0
@@ -243,7 +419,7 @@ def test_forecast_and_advance_are_what_stepping_gives(num, corridor, seed, steps
             rows = np.flatnonzero(chosen == 0)
         np.testing.assert_allclose(rewards[rows], total[rows], atol=1e-12)
         now = stepped.state_dict()
-        for name in ("x", "time", "length", "goal"):
+        for name in PLACES:
             assert [state[name][row] for row in rows] == [now[name][row] for row in rows]
 
 
@@ -283,15 +459,16 @@ def test_advancing_beyond_a_forecast_is_the_users_error():
 
 def test_a_restored_env_continues_identically_through_json():
     random = np.random.default_rng(0)
-    mazes = TMazeVector(num_envs=7, corridor=(1, 5))
+    mazes = TMazeVector(num_envs=7, corridor=(1, 5), oracle=(0, 1), junctions=None)
     mazes.reset(seed=0)
-    for _ in range(9):
-        mazes.step(random.integers(4, size=7))
+    for _ in range(40):
+        mazes.step(mostly_right(random, mazes.state_dict()))
     restored = TMazeVector(num_envs=7)
     restored.load_state_dict(json.loads(json.dumps(mazes.state_dict())))
     assert restored.state_dict() == mazes.state_dict()
+    assert max(mazes.state_dict()["turns"]) > 1
     for _ in range(30):
-        actions = random.integers(4, size=7)
+        actions = mostly_right(random, mazes.state_dict())
         for mine, theirs in zip(mazes.step(actions)[:4], restored.step(actions)[:4], strict=True):
             np.testing.assert_array_equal(mine, theirs)
     with pytest.raises(UserError, match="7 mazes"):
