@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from recurra import agents
+from recurra.recipes import processes
 from recurra.recipes.runs import Run, whole
 
 #: Columns of metrics.csv that a repeated run does not repeat.
@@ -58,17 +59,21 @@ class Metrics(lightning.Callback):
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Keep the rows up to the checkpoint; drop what was written after it."""
+        self.clock.start()
+        if not trainer.is_global_zero:
+            return
         rows: list[list[str]] = []
         if module.done and self.path.is_file():
             with self.path.open(newline="") as file:
                 rows = list(csv.reader(file))[: module.done + 1]
         with whole(self.path) as scratch, scratch.open("w", newline="") as file:
             csv.writer(file).writerows(rows)
-        self.clock.start()
 
     def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
         """Write a row."""
         passed = self.clock.tick()
+        if not trainer.is_global_zero:
+            return
         row = {
             "update": module.done,
             "steps": module.steps,
@@ -106,6 +111,9 @@ class Checkpoints(lightning.Callback):
 
     def write(self, trainer: Any, module: Any) -> None:
         """Write the agent and the checkpoint, in this order: who goes on from a checkpoint has its agent."""
+        if not trainer.is_global_zero:  # a part of the checkpoint is this process's, the file is not
+            trainer.save_checkpoint(self.run.checkpoint)
+            return
         agents.save(module.agent, self.run.agent)
         with whole(self.run.checkpoint) as scratch:
             trainer.save_checkpoint(scratch)
@@ -132,7 +140,7 @@ class StopOnInterrupt(lightning.Callback):
 
     def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
         """Stop, if asked to."""
-        trainer.should_stop = trainer.should_stop or self.asked
+        trainer.should_stop = trainer.should_stop or any(processes.gather(self.asked))
 
     def _ask(self, *unused: Any) -> None:
         self.asked = True

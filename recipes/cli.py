@@ -69,9 +69,13 @@ def train(arguments: list[str]) -> Answer:
     path = settings.find(options.recipe)  # before what takes seconds to import
     if "--print_config" in overrides:
         settings.read(path, overrides)
+    from recurra.recipes import processes
     from recurra.recipes.training import start
 
+    led = processes.followed()
     result = start(options.recipe, overrides, resume=options.resume, root=options.root, console=Console())
+    if led:  # the process that leads tells what came of it
+        raise SystemExit(0)
     figures = {"steps": result["steps"], "seconds": result["seconds"], **result["metrics"]}
     rows = [{"figure": name.replace("_", " "), "at the end": value} for name, value in figures.items()]
     return result, [_table(rows), f"next: {result['next']}"]

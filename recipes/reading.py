@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from recurra.agents import Reader
 from recurra.envs.documents import Batches, Source
 from recurra.memory import state as states
+from recurra.recipes import processes
 from recurra.recipes.settings import ReadingOptions
 
 
@@ -94,7 +95,8 @@ class Reading(lightning.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Read one piece of every row, and learn from it."""
         piece = next(self.batches)
-        tokens, first = (torch.as_tensor(part, device=self.device) for part in (piece.tokens, piece.first))
+        own = processes.rows(self, self.options.streams)
+        tokens, first = (torch.as_tensor(part[own], device=self.device) for part in (piece.tokens, piece.first))
         if self.state is None:
             self.state = self.agent.initial_state(len(tokens))
         scores, state = self.agent(tokens, self.state, first=first)
@@ -111,7 +113,7 @@ class Reading(lightning.LightningModule):
         schedule.step()
         self.done += 1
         self.metrics = {
-            "bits_per_byte": loss.item() / math.log(2),
+            "bits_per_byte": processes.mean(loss).item() / math.log(2),
             "held_out_bits_per_byte": score(self.agent, self.held_out) if self._last and self.held_out else math.nan,
             "gradient_norm": norm.item(),
             "learning_rate": rate,
@@ -127,7 +129,7 @@ class Reading(lightning.LightningModule):
         checkpoint["reading"] = {
             "done": self.done,
             "batches": self.batches.state_dict(),
-            "state": None if self.state is None else dict(states.fields(self.state)),
+            "state": None if self.state is None else dict(states.fields(processes.join(self.state))),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -136,7 +138,8 @@ class Reading(lightning.LightningModule):
         self.done = saved["done"]
         self.batches.load_state_dict(saved["batches"])
         if saved["state"] is not None:
-            self.state = states.rebuild(saved["state"], self.agent.initial_state(self.options.streams))
+            everyones = states.rebuild(saved["state"], self.agent.initial_state(self.options.streams))
+            self.state = states.select(everyones, processes.rows(self, self.options.streams))
 
 
 @torch.inference_mode()

@@ -104,6 +104,7 @@ class Recipe(ABC):
         seed: of weights, data and actions; a CPU run repeats bit for bit.
         checkpoint_every: updates between checkpoints, which --resume continues from.
         device: cpu, cuda or auto.
+        devices: processes that train together (Lightning's DDP), a CPU's or one for each GPU; streams are shared out.
         precision: 32-true or bf16-mixed.
         threads: CPU threads; null takes what torch would, and the run records it.
     """
@@ -117,11 +118,12 @@ class Recipe(ABC):
     seed: int = 0
     checkpoint_every: int = 10
     device: str = "cpu"
+    devices: int = 1
     precision: str = "32-true"
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every", "dim", "layers", "threads"):
+        for name in ("steps", "checkpoint_every", "dim", "layers", "devices", "threads"):
             number = getattr(self, name)
             _require(number is None or number >= 1, f"{name} must be at least 1, got {number}")
         for name in ("expansion", "seed"):
@@ -164,6 +166,7 @@ class ActingRecipe(Recipe):
         named = isinstance(self.env.get("id"), str)
         _require(named, "env needs the id of a Gymnasium environment, such as --env.id CartPole-v1")
         _require(self.environments >= 1, f"environments must be at least 1, got {self.environments}")
+        _require(self.devices == 1, f"agents that act are trained by one process, got devices {self.devices}")
 
     @property
     def steps_per_update(self) -> int:
@@ -184,6 +187,11 @@ class ReadingRecipe(Recipe):
     documents: list[str]
     held_out: list[str] = field(default_factory=list)
     reading: ReadingOptions = field(default_factory=ReadingOptions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shared = self.reading.streams % self.devices == 0
+        _require(shared, f"{self.reading.streams} streams cannot be shared out to {self.devices} devices")
 
     @property
     def steps_per_update(self) -> int:

@@ -14,7 +14,7 @@ from recurra.agents import ActorCritic, Reader
 from recurra.envs import make_streams
 from recurra.envs.documents import expand
 from recurra.errors import UserError
-from recurra.recipes import devices, loading, parsing, runs, settings
+from recurra.recipes import devices, loading, parsing, processes, runs, settings
 from recurra.recipes.callbacks import Checkpoints, Display, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.ppo import PPO
@@ -54,10 +54,11 @@ def start(
     recipe: str, overrides: list[str], *, resume: str | None = None, root: str = "runs", console: Console | None = None
 ) -> dict[str, Any]:
     """Do what `train` does, with overrides as on a command line."""
-    console = console or Console(quiet=True)
+    led = processes.followed()
+    console = console if console and led is None else Console(quiet=True)
     path, threads = settings.find(recipe), torch.get_num_threads()
     name = path.stem
-    run = None if resume is None else runs.unfinished(root, name) if resume == "auto" else runs.reopen(resume)
+    run = runs.Run(led) if led else _reopen(resume, root, name)
     try:
         wanted = settings.read(path if run is None else run.config, overrides)
         if run is not None and wanted != settings.read(run.config, []):
@@ -78,12 +79,21 @@ def start(
         if not module.saves:
             every = f"every {wanted.checkpoint_every} updates"
             _say(console, f"this environment cannot be saved: episodes begin anew at each checkpoint, {every}")
+        if wanted.devices > 1:
+            processes.lead(str(run.folder), threads=wanted.threads)
         with closing(module):
             return _fit(run, wanted, module, console)
     finally:
         torch.set_num_threads(threads)
+        processes.dismiss()
         if run is not None:
             run.unlock()
+
+
+def _reopen(resume: str | None, root: str, name: str) -> runs.Run | None:
+    if resume is None:
+        return None
+    return runs.unfinished(root, name) if resume == "auto" else runs.reopen(resume)
 
 
 def build(recipe: Recipe) -> PPO | Reading:
@@ -143,7 +153,8 @@ def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console)
     _quieten()
     trainer = lightning.Trainer(
         accelerator="gpu" if devices.device(recipe.device).type == "cuda" else "cpu",
-        devices=1,
+        devices=recipe.devices,
+        strategy="ddp" if recipe.devices > 1 else "auto",
         precision=recipe.precision,  # type: ignore[arg-type]
         max_epochs=1,
         logger=_loggers(run.folder),
@@ -172,7 +183,8 @@ def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console)
         "next": module.next(str(run.folder)),
         "metrics": {name: None if figure != figure else figure for name, figure in module.metrics.items()},
     }
-    run.write_result(result)
+    if module.global_rank == 0:
+        run.write_result(result)
     return result
 
 
