@@ -5,15 +5,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent, Normal
-from torch.nn import functional
+from torch.distributions import Distribution
 
 from recurra.agents import spaces as space_tools
+from recurra.agents.actions import Actions
+from recurra.agents.encoder import Encoder
 from recurra.errors import UserError
 from recurra.memory import stack
-from recurra.memory.base import hide
+
+#: Observations as agents read them: a tensor for each leaf of the space, or the tensor of the only one.
+Leaves = Tensor | tuple[Tensor, ...]
 
 
 class Output(NamedTuple):
@@ -27,8 +30,10 @@ class ActorCritic(nn.Module):
     """An actor and a critic that share an encoder and a memory.
 
     Args:
-        observation_space: Box (flattened; bytes scaled to 0..1) or Discrete (one-hot).
-        action_space: Discrete (a categorical policy) or Box of one axis (a Gaussian, clipped to the bounds).
+        observation_space: Box (flattened; pictures of bytes through a small convolutional network), Discrete,
+            MultiDiscrete and MultiBinary (one-hot), and Dict and Tuple of these, nested.
+        action_space: Discrete, MultiDiscrete, MultiBinary (categorical policies) or Box (Gaussians, clipped to the
+            bounds).
         memory: a memory's name, or the dotted path ``package.module:Class`` of a user's own.
         dim: width of the network.
         layers: number of blocks.
@@ -38,6 +43,7 @@ class ActorCritic(nn.Module):
     Raises:
         UserError: if a space, the memory or an option of it is not supported.
 
+    >>> from gymnasium import spaces
     >>> agent = ActorCritic(spaces.Box(-1, 1, (2,)), spaces.Discrete(4), memory="gru", dim=16)
     >>> action, state = agent.act(np.zeros((3, 2), np.float32))
     >>> action.shape
@@ -68,14 +74,14 @@ class ActorCritic(nn.Module):
             "expansion": expansion,
             "memory_options": dict(memory_options or {}),
         }
-        self.encoder = nn.Linear(space_tools.width(observation_space), dim)
+        self.encoder = Encoder(observation_space, dim)
         self.memory = stack(memory, dim, layers=layers, expansion=expansion, **self.config["memory_options"])
-        self.actor = nn.Linear(dim, space_tools.width(action_space))
+        self.actions = Actions(action_space)
+        self.actor = nn.Linear(dim, self.actions.width)
         self.critic = nn.Linear(dim, 1)
-        for layer, gain in ((self.encoder, math.sqrt(2.0)), (self.actor, 0.01), (self.critic, 1.0)):
+        for layer, gain in ((self.encoder.join, math.sqrt(2.0)), (self.actor, 0.01), (self.critic, 1.0)):
             nn.init.orthogonal_(layer.weight, gain)
             nn.init.zeros_(layer.bias)
-        self.log_std = nn.Parameter(torch.zeros(action_space.shape)) if isinstance(action_space, spaces.Box) else None
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ActorCritic":
@@ -85,12 +91,13 @@ class ActorCritic(nn.Module):
         return cls(*given, **options)
 
     def forward(
-        self, obs: Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
+        self, obs: Leaves, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Output, Any]:
         """Read a piece of each stream of observations.
 
         Args:
-            obs: ``(batch, time, *observation_shape)``.
+            obs: the leaves of the observations (see `observe`), each ``(batch, time, *leaf_shape)``; one tensor where
+                there is but one.
             state: the memory's, from an earlier call; None means the beginning.
             first: ``(batch, time)`` bool, True where an episode begins.
             present: ``(batch, time)`` bool, False for padding.
@@ -102,9 +109,9 @@ class ActorCritic(nn.Module):
         return self._decide(features), state
 
     def step(
-        self, obs: Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
+        self, obs: Leaves, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Output, Any]:
-        """Read one observation of each stream: obs ``(batch, *observation_shape)``, first and present ``(batch,)``."""
+        """Read one observation of each stream: leaves ``(batch, *leaf_shape)``, first and present ``(batch,)``."""
         x = self._encode(obs, present)
         if present is None:
             features, state = self.memory.step(x, state, first=first)
@@ -119,8 +126,9 @@ class ActorCritic(nn.Module):
         """Choose actions: the door for whoever deploys the agent.
 
         Args:
-            obs: observations of a batch of environments ``(batch, *observation_shape)``, or of one without the
-                batch axis; an array or a tensor.
+            obs: observations of a batch of environments as a vector environment gives them, every array
+                ``(batch, *shape)``, or of one environment without the batch axis; arrays, tensors or numbers, in dicts
+                and tuples where the space is one.
             state: what the last call returned; None at the start of the first episode.
             first: ``(batch,)`` bool (one bool for one environment), True where obs begins a new episode.
             greedy: take the likeliest action (a Gaussian's mean); otherwise draw one.
@@ -129,43 +137,49 @@ class ActorCritic(nn.Module):
             Actions as the environment takes them, with a batch axis if obs has one, and the next state.
 
         Raises:
-            UserError: if the observations have another shape.
+            UserError: if the observations have another form or shape.
         """
-        device = self.critic.weight.device
-        obs = torch.as_tensor(obs, device=device)
-        shape = self.observation_space.shape or ()
-        single = obs.shape == shape
-        if not single and obs.shape[1:] != shape:
-            raise UserError(
-                f"observations have shape {tuple(shape)}, with a batch axis or without; got {tuple(obs.shape)}"
-            )
+        seen = self.observe(obs)
+        single = self._is_single(seen)
+        if single:
+            seen = tuple(leaf.unsqueeze(0) for leaf in seen)
         if first is not None:
-            first = torch.as_tensor(first, dtype=torch.bool, device=device).reshape(-1)
-        output, state = self.step(obs[None] if single else obs, state, first=first)
-        actions = self.to_environment(output.policy.mode if greedy else output.policy.sample())
+            first = torch.as_tensor(first, dtype=torch.bool, device=self.device).reshape(-1)
+        output, state = self.step(seen, state, first=first)
+        actions = self.actions.to_environment(output.policy.mode if greedy else output.policy.sample())
         return actions[0] if single else actions, state
 
-    def to_environment(self, actions: Tensor) -> np.ndarray:
-        """Turn the policy's actions into what the environment takes: integers from its start, or clipped floats."""
-        array = actions.cpu().numpy()
-        if isinstance(self.action_space, spaces.Discrete):
-            return array + self.action_space.start
-        assert isinstance(self.action_space, spaces.Box)
-        return array.clip(self.action_space.low, self.action_space.high).astype(self.action_space.dtype)
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.critic.weight.device
 
-    def _encode(self, obs: Tensor, present: Tensor | None) -> Tensor:
-        if isinstance(self.observation_space, spaces.Discrete):
-            numbers = functional.one_hot(obs.long() - int(self.observation_space.start), int(self.observation_space.n))
-        else:
-            own = len(self.observation_space.shape or ())
-            numbers = obs.reshape(*obs.shape[: obs.dim() - own], self.encoder.in_features)
-            numbers = numbers / 255 if obs.dtype == torch.uint8 else numbers
-        # Absent observations are hidden here too: the encoder's gradient would be NaN where they are.
-        return self.encoder(hide(numbers.to(self.critic.weight.dtype), present)).tanh()
+    def observe(self, obs: Any) -> tuple[Tensor, ...]:
+        """Take what an environment shows apart: the leaves of the observation space, in its order, as tensors.
+
+        Raises:
+            UserError: if obs is not of the form of the observation space.
+        """
+        return space_tools.tensors(self.observation_space, obs, self.device)
+
+    def _is_single(self, seen: tuple[Tensor, ...]) -> bool:
+        """Tell an observation of one environment from those of a batch."""
+        batches = set()
+        for leaf, (name, space) in zip(seen, space_tools.leaves(self.observation_space), strict=True):
+            shape = space.shape or ()
+            batch = tuple(leaf.shape[: leaf.dim() - len(shape)])
+            if leaf.shape != (*batch, *shape) or len(batch) > 1:
+                part = f"observations{', part ' * bool(name)}{name}"
+                raise UserError(f"{part} have shape {shape}, with a batch axis or without; got {tuple(leaf.shape)}")
+            batches.add(batch)
+        if len(batches) > 1:
+            raise UserError(f"the parts of the observations are of different batches: {sorted(batches)}")
+        return batches == {()}
+
+    def _encode(self, obs: Leaves, present: Tensor | None) -> Tensor:
+        return self.encoder(obs if isinstance(obs, tuple) else (obs,), present)
 
     def _decide(self, features: Tensor) -> Output:
-        choice, value = self.actor(features).float(), self.critic(features).squeeze(-1).float()
-        if self.log_std is None:
-            return Output(Categorical(logits=choice, validate_args=False), value)
-        normal = Normal(choice, self.log_std.float().exp().expand_as(choice), validate_args=False)
-        return Output(Independent(normal, 1, validate_args=False), value)
+        exact = torch.promote_types(features.dtype, torch.float32)
+        numbers, value = self.actor(features).to(exact), self.critic(features).squeeze(-1).to(exact)
+        return Output(self.actions.policy(numbers), value)

@@ -73,7 +73,7 @@ def restore(config: dict[str, Any], weights: dict[str, torch.Tensor], *, source:
         raise
     except KeyError as error:
         raise UserError(f"the agent in {source} does not fit its config: {error} is missing") from error
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise UserError(f"the agent in {source} does not fit its config: {reason}") from error
     return agent.eval()

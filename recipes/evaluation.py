@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
+from gymnasium import Space, spaces
+from torch import Tensor
 
 from recurra.agents import ActorCritic
+from recurra.agents.spaces import is_image
 from recurra.envs import Streams, make_streams
 from recurra.errors import UserError
+from recurra.memory import state as states
 from recurra.recipes import devices, loading
 from recurra.recipes.rollout import Episode
 
@@ -99,10 +102,11 @@ def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int) -> l
     """Play episodes, as near as can be equally many in each environment, and give their figures."""
     quota = np.full(streams.num, episodes // streams.num)
     quota[: episodes % streams.num] += 1
-    device = agent.critic.weight.device
+    device = agent.device
     foretells = hasattr(streams.env, "forecast") and agent.memory.grain == 1  # else a piece cannot end anywhere
     ahead, most = 64, max(2, TOKENS_AHEAD // streams.num)
-    obs, first = streams.reset(seed=seed)
+    shown, first = streams.reset(seed=seed)
+    obs = agent.observe(shown)
     present = np.ones(streams.num, bool)
     state: Any = agent.memory.initial_state(streams.num)
     totals, lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
@@ -115,12 +119,12 @@ def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int) -> l
             lengths += accepted
             ahead = int(min(max(2, 2 * accepted.max()), most))
         output, state = agent.step(
-            torch.as_tensor(obs, device=device),
+            obs,
             state,
             first=torch.as_tensor(first, device=device),
             present=None if present.all() else torch.as_tensor(present, device=device),
         )
-        step = streams.step(agent.to_environment(output.policy.mode))
+        step = streams.step(agent.actions.to_environment(output.policy.mode))
         totals += step.reward
         lengths += present
         for index in np.flatnonzero(step.terminated | step.truncated):
@@ -128,22 +132,26 @@ def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int) -> l
                 quota[index] -= 1
                 played.append(Episode(float(totals[index]), int(lengths[index]), float(step.success[index])))
             totals[index], lengths[index] = 0, 0
-        obs, first, present = step.obs, step.first, step.present
+        obs, first, present = agent.observe(step.obs), step.first, step.present
     return played
 
 
 def _read_ahead(
-    agent: ActorCritic, streams: Streams, obs: np.ndarray, first: np.ndarray, state: Any, *, limit: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    agent: ActorCritic, streams: Streams, obs: tuple[Tensor, ...], first: np.ndarray, state: Any, *, limit: int
+) -> tuple[np.ndarray, tuple[Tensor, ...], np.ndarray, Any]:
     """Read what the environments foretell, as far as the agent acts as they expect."""
     env: Any = streams.env
     forecast = env.forecast(limit)
     longest = int(forecast.counts.max())
     if not longest:
         return forecast.counts, obs, np.zeros(streams.num), state
-    device = agent.critic.weight.device
-    tokens = torch.as_tensor(np.concatenate((obs[:, None], forecast.observations[:, : longest - 1]), 1), device=device)
-    resets = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=device)
+    device = agent.device
+    tokens = states.transform(
+        lambda now, later: torch.cat((now.unsqueeze(1), later[:, : longest - 1]), 1),
+        obs,
+        agent.observe(forecast.observations),
+    )
+    resets = torch.zeros(streams.num, longest, dtype=torch.bool, device=device)
     resets[:, 0] = torch.as_tensor(first, device=device)
     within = np.arange(longest) < forecast.counts[:, None]
     output, after = agent(
@@ -152,14 +160,15 @@ def _read_ahead(
         first=resets if first.any() else None,
         present=None if within.all() else torch.as_tensor(within, device=device),
     )
-    as_expected = (agent.to_environment(output.policy.mode) == forecast.actions[:, None]) & within
+    chosen = agent.actions.to_environment(output.policy.mode) == forecast.actions[:, None]
+    as_expected = chosen.reshape(*within.shape, -1).all(-1) & within
     accepted = np.cumprod(as_expected, axis=1).sum(1)
     if (accepted < forecast.counts).any():  # take back what was read after the first action that differs
         read = torch.as_tensor(np.arange(longest) < accepted[:, None], device=device)
         resets[torch.as_tensor(accepted == 0, device=device)] = False
         _, after = agent(tokens, state, first=resets, present=read)
-    obs, rewards = env.advance(accepted)
-    return accepted, obs, rewards, after
+    shown, rewards = env.advance(accepted)
+    return accepted, agent.observe(shown), rewards, after
 
 
 def _figures(played: list[Episode], seconds: float) -> dict[str, Any]:
@@ -180,9 +189,20 @@ def _figures(played: list[Episode], seconds: float) -> dict[str, Any]:
 def _check_spaces(agent: ActorCritic, streams: Streams, run: str) -> None:
     for role in ("observation_space", "action_space"):
         trained, met = getattr(agent, role), getattr(streams, role)
-        boxes = isinstance(trained, spaces.Box) and isinstance(met, spaces.Box)
-        if not (trained.shape == met.shape if boxes else trained == met):  # a Box's bounds may grow with the task
+        if not _alike(trained, met):
             raise UserError(f"{run} was trained with {role.replace('_', ' ')} {trained}, this environment has {met}")
+
+
+def _alike(trained: Space, met: Space) -> bool:
+    """Whether spaces are the same but for the bounds of a Box, which may grow with the task."""
+    if isinstance(trained, spaces.Dict) and isinstance(met, spaces.Dict):
+        same = trained.spaces.keys() == met.spaces.keys()
+        return same and all(_alike(part, met[name]) for name, part in trained.spaces.items())
+    if isinstance(trained, spaces.Tuple) and isinstance(met, spaces.Tuple):
+        return len(trained) == len(met) and all(map(_alike, trained.spaces, met.spaces))
+    if isinstance(trained, spaces.Box) and isinstance(met, spaces.Box):
+        return trained.shape == met.shape and is_image(trained) == is_image(met)
+    return trained == met
 
 
 def _options(trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def advantages(
 class Batch(NamedTuple):
     """Sequences to learn from, in the form of a state: tensors ``(sequences, time, ...)`` and the memory's starts."""
 
-    obs: Tensor
+    obs: tuple[Tensor, ...]
     first: Tensor
     present: Tensor
     actions: Tensor
@@ -82,7 +82,7 @@ def sequences(rollout: Rollout, length: int, *, discount: float, trace: float) -
         return torch.cat(tensor.split(length, dim=1))
 
     return Batch(
-        obs=cut(rollout.obs),
+        obs=states.transform(cut, rollout.obs),
         first=cut(rollout.first),
         present=cut(rollout.present),
         actions=cut(rollout.actions),
@@ -236,7 +236,7 @@ class PPO(lightning.LightningModule):
         optimizer = self.optimizers()
         seen: list[dict[str, float]] = []
         for _ in range(options.epochs):
-            for rows in torch.randperm(len(batch.obs), device=batch.obs.device).tensor_split(options.minibatches):
+            for rows in torch.randperm(len(batch.first), device=batch.first.device).tensor_split(options.minibatches):
                 part = states.select(batch, rows)
                 if not part.present.any():
                     continue

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
 
 import recurra.envs  # noqa: F401 (registers our environments)
 from recurra.agents import ActorCritic
@@ -141,7 +140,7 @@ def _frames(agent: ActorCritic, options: dict[str, Any], seed: int, most: int = 
     state, first, total = None, True, 0.0
     frames = [(str(env.render()), "step 0")]
     while len(frames) < most:
-        action, state = agent.act(np.asarray(obs), state, first)
+        action, state = agent.act(obs, state, first)
         first = False
         obs, reward, terminated, truncated, info = env.step(action)
         total += float(reward)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recurra.agents import ActorCritic
+from recurra.agents.spaces import tensors
 from recurra.envs import Streams
 from recurra.memory import state as states
 
@@ -16,7 +17,7 @@ class Rollout(NamedTuple):
     """What happened in ``time`` steps of ``batch`` environments; every tensor is ``(batch, time, ...)``.
 
     Attributes:
-        obs: observations acted upon.
+        obs: observations acted upon, a tensor for each leaf of their space.
         first: whether the observation begins an episode.
         present: whether the observation was to be acted upon; what is absent counts nowhere.
         actions: as the policy drew them.
@@ -29,7 +30,7 @@ class Rollout(NamedTuple):
         starts: the memory's states at the starts of sequences of equal length: a state of ``batch`` streams for each.
     """
 
-    obs: Tensor
+    obs: tuple[Tensor, ...]
     first: Tensor
     present: Tensor
     actions: Tensor
@@ -39,6 +40,19 @@ class Rollout(NamedTuple):
     ends: Tensor
     next_value: Tensor
     starts: list[Any]
+
+
+class _Step(NamedTuple):
+    """What is kept of a step of all environments; see `Rollout`."""
+
+    obs: tuple[Tensor, ...]
+    first: Tensor
+    present: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    rewards: Tensor
+    ends: Tensor
 
 
 class Episode(NamedTuple):
@@ -101,18 +115,20 @@ class Collector:
     ) -> None:
         self.streams, self.discount = streams, discount
         self.scale = RewardScale(streams.num, discount) if scale_rewards else None
-        self.obs, self.first = streams.reset(seed=seed)
-        self.present = np.ones(streams.num, bool)
-        self.memory: Any = None
+        self._begin(seed)
         self.returns, self.lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
         self.episodes: deque[Episode] = deque(maxlen=window)
         self._finished: list[Episode] = []
 
+    def _begin(self, seed: int) -> None:
+        obs, self.first = self.streams.reset(seed=seed)
+        self.obs = tensors(self.streams.observation_space, obs)
+        self.present = np.ones(self.streams.num, bool)
+        self.memory: Any = None
+
     def restart(self, seed: int) -> None:
         """Begin every environment's episode anew: what a checkpoint of environments that cannot be saved needs."""
-        self.obs, self.first = self.streams.reset(seed=seed)
-        self.present = np.ones(self.streams.num, bool)
-        self.memory = None
+        self._begin(seed)
         self.returns[:], self.lengths[:] = 0, 0
         if self.scale is not None:
             self.scale.returns[:] = 0
@@ -120,37 +136,36 @@ class Collector:
     @torch.no_grad()
     def collect(self, agent: ActorCritic, *, steps: int, sequence: int) -> Rollout:
         """Act for ``steps`` steps, keeping the memory's state at the start of every ``sequence`` of them."""
-        device = agent.critic.weight.device
         if self.memory is None:
             self.memory = agent.memory.initial_state(self.streams.num)
-        self.memory = states.move(self.memory, device)  # a checkpoint's is on the CPU
-        columns: list[tuple[Tensor, ...]] = []
+        self.memory = states.move(self.memory, agent.device)  # a checkpoint's is on the CPU
+        taken: list[_Step] = []
         starts = []
         for time in range(steps):
             if time % sequence == 0:
                 starts.append(self.memory)
-            obs, first, present = self._token(device)
+            obs, first, present = self._token(agent)
             output, after = agent.step(obs, self.memory, first=first, present=None if self.present.all() else present)
             actions = output.policy.sample()
-            step = self.streams.step(agent.to_environment(actions))
+            step = self.streams.step(agent.actions.to_environment(actions))
             ended = step.terminated | step.truncated
             reward = step.reward if self.scale is None else self.scale(step.reward, ended, self.present)
-            rewards = torch.as_tensor(reward, dtype=torch.float32, device=device)
-            cut = np.flatnonzero(step.truncated & ~step.terminated)
-            if len(cut):
-                rows = torch.as_tensor(cut, device=device)
-                last, _ = agent.step(torch.as_tensor(step.final_obs[cut], device=device), states.select(after, rows))
+            rewards = torch.tensor(reward, dtype=output.value.dtype, device=agent.device)
+            cut = step.truncated & ~step.terminated
+            if cut.any():
+                rows = torch.as_tensor(cut, device=agent.device)
+                last, _ = agent.step(*states.select((agent.observe(step.final_obs), after), rows))
                 rewards[rows] += self.discount * last.value
-            ends = torch.as_tensor(ended, device=device)
-            columns.append((obs, first, present, actions, output.policy.log_prob(actions), output.value, rewards, ends))
+            ends = torch.as_tensor(ended, device=agent.device)
+            log_probs = output.policy.log_prob(actions)
+            taken.append(_Step(obs, first, present, actions, log_probs, output.value, rewards, ends))
             self._count(step.reward, ended, step.success)
-            self.memory, self.obs, self.first, self.present = after, step.obs, step.first, step.present
-        obs, first, _ = self._token(device)
+            self.obs = tensors(self.streams.observation_space, step.obs)
+            self.memory, self.first, self.present = after, step.first, step.present
+        obs, first, _ = self._token(agent)
         following, _ = agent.step(obs, self.memory, first=first)
-        obs, first, present, actions, log_probs, values, rewards, ends = (
-            torch.stack(column, 1) for column in zip(*columns, strict=True)
-        )
-        return Rollout(obs, first, present, actions, log_probs, values, rewards, ends, following.value, starts)
+        columns = states.transform(lambda *column: torch.stack(column, 1), *taken)
+        return Rollout(*columns, following.value, starts)
 
     def take_finished(self) -> list[Episode]:
         """Give the episodes that ended since the last call."""
@@ -161,7 +176,7 @@ class Collector:
         """Hold all that acting goes on from, in plain containers and tensors."""
         return {
             "streams": self.streams.state_dict() if self.streams.saves else None,
-            "obs": torch.as_tensor(self.obs),
+            "obs": list(self.obs),
             "first": torch.as_tensor(self.first),
             "present": torch.as_tensor(self.present),
             "memory": None if self.memory is None else dict(states.fields(self.memory)),
@@ -175,7 +190,8 @@ class Collector:
         """Go on from where `state_dict` was taken."""
         if saved["streams"] is not None:
             self.streams.load_state_dict(saved["streams"])
-        self.obs, self.first, self.present = (saved[name].numpy() for name in ("obs", "first", "present"))
+        self.obs = tuple(saved["obs"])
+        self.first, self.present = (saved[name].numpy() for name in ("first", "present"))
         self.memory = None
         if saved["memory"] is not None:
             self.memory = states.rebuild(saved["memory"], agent.memory.initial_state(self.streams.num))
@@ -185,12 +201,9 @@ class Collector:
         self.episodes.clear()
         self.episodes.extend(Episode(*episode) for episode in saved["episodes"])
 
-    def _token(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        return (
-            torch.as_tensor(self.obs, device=device),
-            torch.as_tensor(self.first, device=device),
-            torch.as_tensor(self.present, device=device),
-        )
+    def _token(self, agent: ActorCritic) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        flags = torch.as_tensor(self.first), torch.as_tensor(self.present)
+        return states.move((self.obs, *flags), agent.device)
 
     def _count(self, rewards: np.ndarray, ends: np.ndarray, success: np.ndarray) -> None:
         self.returns += rewards

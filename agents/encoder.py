@@ -1,0 +1,145 @@
+"""From what an environment shows to features: a part for each leaf of the observation space, joined by one layer."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recurra.agents.spaces import codes, is_image, leaves
+from recurra.errors import UserError
+from recurra.memory.base import hide
+
+
+class OneHot(nn.Module):
+    """Whole numbers ``(..., *shape)`` as a code each ``(..., width)``; a number that is out of range has none.
+
+    >>> OneHot(np.array([2, 3]), np.array([0, 5]))(torch.tensor([1, 5])).int()
+    tensor([0, 1, 1, 0, 0], dtype=torch.int32)
+
+    Args:
+        counts: ``shape``, how many values each number takes.
+        lowest: ``shape``, the lowest of them.
+    """
+
+    owner: Tensor
+    values: Tensor
+
+    def __init__(self, counts: np.ndarray, lowest: np.ndarray) -> None:
+        super().__init__()
+        self.axes, self.width = counts.ndim, int(counts.sum())
+        owner = np.repeat(np.arange(counts.size), counts.flat)
+        values = np.concatenate([np.arange(count) for count in counts.flat] or [np.zeros(0)])
+        self.register_buffer("owner", torch.from_numpy(owner), persistent=False)
+        self.register_buffer("values", torch.from_numpy(values + lowest.flatten()[owner]).long(), persistent=False)
+
+    def forward(self, leaf: Tensor) -> Tensor:
+        """Compare each number with the values that it may have."""
+        flat = leaf.reshape(*leaf.shape[: leaf.dim() - self.axes], -1)
+        return flat[..., self.owner] == self.values
+
+
+class Numbers(nn.Module):
+    """Numbers ``(..., *shape)`` as they are ``(..., width)``; bytes scaled to 0..1.
+
+    >>> Numbers(())(torch.tensor([1.0, 2.0]))
+    tensor([[1.],
+            [2.]])
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes, self.width = len(shape), math.prod(shape)
+
+    def forward(self, leaf: Tensor) -> Tensor:
+        """Lay the numbers in a row."""
+        flat = leaf.reshape(*leaf.shape[: leaf.dim() - self.axes], self.width)
+        return flat / 255 if leaf.dtype == torch.uint8 else flat
+
+
+class Picture(nn.Module):
+    """Pictures ``(..., height, width)``, with channels first, last or none, through a small convolutional network.
+
+    Layers of 3 by 3 that halve the picture until its longer side is 4 at most, two layers at least, so that the
+    7 by 7 cells of a grid world and the 84 by 84 points of an Atari game both come out as a few hundred numbers.
+
+    Args:
+        shape: of one picture; of three axes the channels are the shorter of first and last.
+
+    >>> Picture((84, 84, 3)).width, Picture((4, 84, 84)).width, Picture((7, 7, 3)).width
+    (576, 576, 512)
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = len(shape)
+        self.channels_first = self.axes == 3 and shape[0] < shape[2]
+        channels = 1 if self.axes == 2 else shape[0] if self.channels_first else shape[2]
+        height, width = shape[1:] if self.channels_first else shape[:2]
+        layers: list[nn.Module] = []
+        wide = 16
+        while max(height, width) > 4 or len(layers) < 4:
+            stride = 2 if max(height, width) > 4 else 1
+            layer = nn.Conv2d(channels, wide, 3, stride, padding=1)
+            nn.init.orthogonal_(layer.weight, math.sqrt(2.0))
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+            layers += [layer, nn.ReLU()]
+            height, width = -(-height // stride), -(-width // stride)
+            channels, wide = wide, min(2 * wide, 64)
+        self.layers = nn.Sequential(*layers)
+        self.width = channels * height * width
+
+    def forward(self, leaf: Tensor) -> Tensor:
+        """Look at each picture by itself."""
+        lead = leaf.shape[: leaf.dim() - self.axes]
+        pictures = leaf.reshape(-1, *leaf.shape[len(lead) :])
+        if self.axes == 2:
+            pictures = pictures.unsqueeze(1)
+        elif not self.channels_first:
+            pictures = pictures.movedim(-1, 1)
+        weight = next(self.parameters())
+        return self.layers(pictures.to(weight.dtype) / 255).reshape(*lead, self.width)
+
+
+Part = OneHot | Numbers | Picture
+
+
+def part(space: Space) -> Part:
+    """Give what encodes a leaf."""
+    if is_image(space):
+        return Picture(space.shape or ())
+    return Numbers(space.shape) if isinstance(space, spaces.Box) else OneHot(*codes(space))
+
+
+class Encoder(nn.Module):
+    """Turns the leaves of observations, ``(batch, ..., *leaf_shape)`` each, into features ``(batch, ..., dim)``.
+
+    Args:
+        space: of observations.
+        dim: width of the features.
+
+    Raises:
+        UserError: if observations of the space hold nothing.
+
+    >>> Encoder(spaces.Dict(place=spaces.Box(-1, 1, (2,)), colour=spaces.Discrete(3)), 8).join
+    Linear(in_features=5, out_features=8, bias=True)
+    """
+
+    def __init__(self, space: Space, dim: int) -> None:
+        super().__init__()
+        parts: Sequence[Part] = [part(leaf) for _, leaf in leaves(space)]
+        width = sum(one.width for one in parts)
+        if not width:
+            raise UserError(f"observations of {space} hold nothing to see")
+        self.parts = nn.ModuleList(parts)
+        self.join = nn.Linear(width, dim)
+
+    def forward(self, seen: tuple[Tensor, ...], present: Tensor | None = None) -> Tensor:
+        """Encode; what absent observations hold does not matter, not even to gradients."""
+        dtype = self.join.weight.dtype
+        numbers = torch.cat([one(leaf).to(dtype) for one, leaf in zip(self.parts, seen, strict=True)], -1)
+        return functional.tanh(self.join(hide(numbers, present)))
