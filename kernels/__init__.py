@@ -1,6 +1,7 @@
 """Operations on plain tensors: no modules and no parameters."""
 
 from recurra.kernels.delta_rule import delta_rule
+from recurra.kernels.gru import gru
 from recurra.kernels.linear_recurrence import linear_recurrence
 
-__all__ = ["delta_rule", "linear_recurrence"]
+__all__ = ["delta_rule", "gru", "linear_recurrence"]

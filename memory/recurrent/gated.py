@@ -1,12 +1,14 @@
-"""The gated recurrent networks that everyone knows: GRU and LSTM, on torch's fused kernels."""
+"""The gated recurrent networks that everyone knows: GRU and LSTM, on torch's fused kernels where they are fast."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
+from recurra.kernels import gru
 from recurra.memory.base import Memory
 from recurra.memory.packing import pack
 from recurra.memory.state import State
@@ -28,7 +30,8 @@ class LSTMState(NamedTuple):
 class GRU(Memory):
     """Gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), as `torch.nn.GRU` computes it.
 
-    Recurrent weights start orthogonal and biases at 0.
+    Recurrent weights start orthogonal and biases at 0. On a CPU it trains by `recurra.kernels.gru`: differentiable
+    once.
 
     >>> memory = GRU(8)
     >>> y, state = memory(torch.zeros(2, 5, 8))
@@ -129,10 +132,33 @@ def _run(memory: Any, x: Tensor, state: State, first: Tensor | None, present: Te
 def _run_dense(network: nn.GRU | nn.LSTM, x: Any, state: State) -> tuple[Any, State]:
     weight: Any = network.weight_hh_l0
     with _unrounded(weight):
+        x = x.to(dtype=weight.dtype)
         before = tuple(field.to(weight.dtype).unsqueeze(0) for field in state)
-        y, after = network(x.to(dtype=weight.dtype), before if len(before) > 1 else before[0])
+        after: Any
+        if isinstance(network, nn.GRU) and torch.is_grad_enabled() and not weight.is_cuda:
+            y, after = _train_gru(network, x, before[0])
+        else:
+            y, after = network(x, before if len(before) > 1 else before[0])
     after = after if len(before) > 1 else (after,)
     return y, type(state)(*(field.squeeze(0).to(old.dtype) for field, old in zip(after, state, strict=True)))
+
+
+def _train_gru(network: nn.GRU, x: Any, hidden: Tensor) -> tuple[Any, Tensor]:
+    """Do what the network does; on a CPU, torch's own GRU is slow to walk back, many times slower than its LSTM."""
+    weight_in, weight, bias_in, bias = network.all_weights[0]
+    if isinstance(x, PackedSequence):
+        h, last = gru(
+            functional.linear(x.data, weight_in, bias_in),
+            weight,
+            bias,
+            initial_state=hidden[0],
+            sizes=x.batch_sizes.tolist(),
+        )
+        return PackedSequence(h, x.batch_sizes), last[None]
+    batch, time, _ = x.shape
+    projected = functional.linear(x.transpose(0, 1), weight_in, bias_in).flatten(0, 1)
+    h, last = gru(projected, weight, bias, initial_state=hidden[0], sizes=[batch] * time)
+    return h.view(time, batch, -1).transpose(0, 1), last[None]
 
 
 def _step(network: nn.GRU | nn.LSTM, cell: Callable[..., Any], x: Tensor, state: State) -> tuple[Tensor, State]:
