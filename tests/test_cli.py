@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
 import yaml
 
@@ -14,6 +15,16 @@ SMALL = ["--steps", "256", "--environments", "4", "--ppo.rollout", "32", "--ppo.
 SMALL += ["--memory_options.heads", "1", "--threads", "1"]
 SMALL_READER = ["--steps", "2000", "--reading.streams", "4", "--reading.piece", "64", "--dim", "8", "--layers", "1"]
 SMALL_READER += ["--memory_options.heads", "1", "--held_out", "[]", "--threads", "1"]
+
+
+class Telling(gymnasium.Env):
+    """Speaks, which agents do not understand."""
+
+    observation_space = gymnasium.spaces.Dict(said=gymnasium.spaces.Text(9))
+    action_space = gymnasium.spaces.Discrete(2)
+
+
+gymnasium.register("Telling-v0", entry_point=Telling)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
@@ -172,7 +183,7 @@ MISTAKES = {
     "unknown environment": (["train", "gym", "--env.id", "CartPole-v7"], "CartPole"),
     "misspelt environment option": (["train", "tmaze", "--env.coridor", "5"], "did you mean 'corridor'"),
     "wrong corridor": (["train", "tmaze", "--env.corridor", "[9, 2]"], "corridor"),
-    "unsupported space": (["train", "gym", "--env.id", "Blackjack-v1"], "observation spaces of type Tuple"),
+    "unsupported space": (["train", "gym", "--env.id", "Telling-v0"], "part said: Text is not supported"),
     "unknown memory": (["train", "tmaze", "--memory", "gruu"], "did you mean 'gru'"),
     "memory that is none": (["train", "tmaze", "--memory", "os:system"], "no subclass"),
     "missing memory module": (["train", "tmaze", "--memory", "nowhere:Memory"], "could not be imported"),
