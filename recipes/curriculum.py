@@ -1,7 +1,8 @@
 """Growing what is asked of an agent as it succeeds."""
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from recurra.errors import UserError
@@ -17,6 +18,8 @@ class CurriculumOptions:
         factor: what it is multiplied by at each promotion, until it reaches what the environment is set to.
         success: the success rate that earns a promotion.
         window: over how many episodes, all of them since the last promotion.
+        aids: other values for options of the environment, such as ``{oracle: [0, 1]}``: help that is withdrawn by one
+            more promotion, when the option has grown to its end. Only training is helped.
     """
 
     option: str
@@ -24,6 +27,7 @@ class CurriculumOptions:
     factor: float = 1.5
     success: float = 0.9
     window: int = 256
+    aids: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.start > 0:
@@ -37,26 +41,37 @@ class CurriculumOptions:
 
 
 class Curriculum:
-    """The level that an environment's option stands at; see `CurriculumOptions`.
+    """The level that an environment's options stand at; see `CurriculumOptions`.
 
     Args:
         options: when to rise.
-        target: what the option is set to in the end.
+        env: what the environment is set to in the end.
 
     Raises:
-        UserError: if the target is neither a number nor a pair of numbers.
+        UserError: if it is not set to something that can grow, or an aid takes the place of nothing.
 
-    >>> curriculum = Curriculum(CurriculumOptions("corridor", start=5, window=2), target=[2, 8])
-    >>> curriculum.value, curriculum.promote([1.0]), curriculum.promote([1.0]), curriculum.value
-    ([2, 5], False, True, [2, 7])
+    >>> options = CurriculumOptions("corridor", start=5, window=2, aids={"oracle": 0})
+    >>> curriculum = Curriculum(options, env={"corridor": [2, 7], "oracle": 1})
+    >>> curriculum.settings
+    {'corridor': [2, 5], 'oracle': 0}
+    >>> curriculum.promote([1.0]), curriculum.promote([1.0]), curriculum.settings
+    (False, True, {'corridor': [2, 7], 'oracle': 0})
+    >>> curriculum.promote([1.0, 1.0]), curriculum.settings
+    (True, {'corridor': [2, 7], 'oracle': 1})
     """
 
-    def __init__(self, options: CurriculumOptions, *, target: Any) -> None:
+    def __init__(self, options: CurriculumOptions, *, env: Mapping[str, Any]) -> None:
+        for role, name in (("option", options.option), *(("aids", name) for name in options.aids)):
+            if name not in env:
+                raise UserError(f"curriculum.{role} {name!r} is not among the settings of env: {', '.join(env)}")
+        target = env[options.option]
         pair = isinstance(target, list | tuple) and len(target) == 2
         if not all(isinstance(number, int | float) for number in (target if pair else [target])):
             raise UserError(f"curriculum.option {options.option!r} must be a number or a pair, it is {target!r}")
         self.options, self.target = options, target
         self.level = min(options.start, self._goal)
+        self.withdrawn = {name: env[name] for name in options.aids}
+        self.aided = bool(options.aids)
         self.successes: deque[float] = deque(maxlen=options.window)
 
     @property
@@ -64,31 +79,35 @@ class Curriculum:
         return self.target[1] if isinstance(self.target, list | tuple) else self.target
 
     @property
-    def value(self) -> Any:
-        """What the environment's option is to be set to: rounded down where the target is an int."""
+    def settings(self) -> dict[str, Any]:
+        """What the environment's options are to be set to: a number rounded down where the target is an int."""
         level = int(self.level) if isinstance(self._goal, int) else self.level
-        return [min(self.target[0], level), level] if isinstance(self.target, list | tuple) else level
+        value = [min(self.target[0], level), level] if isinstance(self.target, list | tuple) else level
+        return {self.options.option: value, **(self.options.aids if self.aided else self.withdrawn)}
 
     def promote(self, successes: list[float]) -> bool:
-        """Take the successes of episodes that ended; say whether the level has risen.
+        """Take the successes of episodes that ended; say whether the level has risen, or the aids were withdrawn.
 
         Where the environment tells no success (NaN), it never does.
         """
         self.successes.extend(successes)
         full = len(self.successes) == self.options.window
         earned = full and sum(self.successes) >= self.options.success * self.options.window
-        if self.level >= self._goal or not earned:
+        grown = self.level >= self._goal
+        if not earned or (grown and not self.aided):
             return False
+        if grown:
+            self.aided = False
         self.level = min(self.level * self.options.factor, self._goal)
         self.successes.clear()
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Hold the level and the successes since it was reached."""
-        return {"level": self.level, "successes": list(self.successes)}
+        """Hold the level, whether aids are given, and the successes since then."""
+        return {"level": self.level, "aided": self.aided, "successes": list(self.successes)}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from where `state_dict` was taken."""
-        self.level = saved["level"]
+        self.level, self.aided = saved["level"], saved["aided"]
         self.successes.clear()
         self.successes.extend(saved["successes"])

@@ -190,7 +190,7 @@ class PPO(lightning.LightningModule):
         }
         if self.curriculum is not None:
             if self.curriculum.promote([episode.success for episode in finished]):
-                self.collector.streams.set(self.curriculum.options.option, self.curriculum.value)
+                self._set_curriculum(self.curriculum)
             self.metrics[self.curriculum.options.option] = float(self.curriculum.level)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -218,8 +218,12 @@ class PPO(lightning.LightningModule):
             self.collector.restart(self._restart_seed)
         if self.curriculum is not None:
             self.curriculum.load_state_dict(saved["curriculum"])
-            self.collector.streams.set(self.curriculum.options.option, self.curriculum.value)
+            self._set_curriculum(self.curriculum)
         self._random = saved["random"]
+
+    def _set_curriculum(self, curriculum: Curriculum) -> None:
+        for name, value in curriculum.settings.items():
+            self.collector.streams.set(name, value)
 
     _random: Tensor | None = None
 

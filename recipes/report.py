@@ -7,11 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-
-import recurra.envs  # noqa: F401 (registers our environments)
 from recurra.agents import ActorCritic
 from recurra.errors import UserError
+from recurra.recipes.episode import Recording, record
 from recurra.recipes.figures import shown
 
 _PAGE = """<!doctype html>
@@ -27,8 +25,7 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-_PLAYER = """<h2>An episode</h2>
-<pre id="frame"></pre>
+_PLAYER = """<pre id="frame"></pre>
 <p><button id="play">Pause</button> <input id="at" type="range" min="0" value="0"> <span id="said"></span></p>
 <script>
 const frames = {frames};
@@ -82,8 +79,11 @@ def write(
     if axis is not None:
         plot(result["rows"], grid, axis, Path(folder, "plot.svg"))
         body.append(f'<img src="plot.svg" alt="by {html.escape(axis)}">')
-    frames = _frames(agent, dict(options), seed)
-    if frames:
+    episode = record(agent, options, seed=seed)
+    strengths(episode, Path(folder, "memory.svg"))
+    body.append('<h2>An episode</h2>\n<img src="memory.svg" alt="how strongly memory was written">')
+    if episode.pictures:
+        frames = list(zip(episode.pictures, episode.captions, strict=True))
         # A page may not end its script early, whatever an environment draws.
         body.append(_PLAYER.format(frames=json.dumps(frames).replace("<", "\\u003c")))
     page.write_text(_PAGE.format(title=html.escape(f"{result['run']} in {result['env']}"), body="\n".join(body)))
@@ -120,35 +120,44 @@ def plot(rows: list[dict[str, Any]], grid: list[str], axis: str, path: Path) -> 
     canvas.savefig(path)
 
 
+def strengths(episode: Recording, path: Path) -> None:
+    """Draw how strongly each layer's memory was written at each step of an episode, and, of a T-Maze, what was met."""
+    from matplotlib.figure import Figure
+
+    maze, layers = bool(episode.places), episode.strengths.shape[1]
+    heights = [2.0] * maze + [1.2] * layers
+    canvas = Figure(figsize=(7, 0.6 + sum(heights)), layout="constrained")
+    parts = canvas.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    if maze:
+        _walk(episode, parts[0])
+    for layer, axes in enumerate(parts[maze:]):
+        axes.bar(range(len(episode.strengths)), episode.strengths[:, layer], width=1.0, color="tab:purple")
+        axes.set(ylabel="written" if layers == 1 else f"written,\nlayer {layer}", ylim=(0, None))
+        axes.grid(alpha=0.3)
+    parts[-1].set_xlabel("step")
+    canvas.savefig(path)
+
+
+def _walk(episode: Recording, axes: Any) -> None:
+    """Draw the way through a T-Maze: the place in the corridor over time, cues where they showed, turns as taken."""
+    steps = range(len(episode.places))
+    axes.step(steps, episode.places, where="mid", color="tab:gray")
+    for step, (at_junction, told), action, reward in zip(
+        steps, episode.observations, episode.actions, episode.rewards, strict=True
+    ):
+        if told and not at_junction:
+            axes.text(step, episode.places[step], "▲" if told > 0 else "▼", color="tab:blue", ha="center", va="bottom")
+        if at_junction and action in (1, 3):
+            colour = "tab:green" if reward > 0 else "tab:red"
+            axes.text(step, episode.places[step], "▲" if action == 1 else "▼", color=colour, ha="center", va="bottom")
+    axes.margins(y=0.2)
+    axes.set(ylabel="cell")
+    axes.set_title("cues in blue, right turns in green, wrong ones in red", fontsize="small")
+    axes.grid(alpha=0.3)
+
+
 def _table(rows: list[dict[str, Any]], grid: list[str]) -> str:
     names = ["run", "memory", *grid, "episodes", "success_rate", "mean_return", "std_return", "mean_length"]
     head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in names)
     lines = ("".join(f"<td>{html.escape(shown(row[name]))}</td>" for name in names) for row in rows)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def _frames(agent: ActorCritic, options: dict[str, Any], seed: int, most: int = 500) -> list[tuple[str, str]]:
-    """Play one episode and keep its pictures, where the environment draws itself in text."""
-    name = options.pop("id")
-    env = gymnasium.make(name, **options)
-    modes = env.metadata.get("render_modes", ())
-    env.close()
-    if "ansi" not in modes:
-        return []
-    env = gymnasium.make(name, render_mode="ansi", **options)
-    obs, _ = env.reset(seed=seed)
-    state, first, total = None, True, 0.0
-    frames = [(str(env.render()), "step 0")]
-    while len(frames) < most:
-        action, state = agent.act(obs, state, first)
-        first = False
-        obs, reward, terminated, truncated, info = env.step(action)
-        total += float(reward)
-        said = f"step {len(frames)}, action {action}, return {total:.3f}"
-        if "is_success" in info:
-            said += ", success" if info["is_success"] else ", failure"
-        frames.append((str(env.render()), said))
-        if terminated or truncated:
-            break
-    env.close()
-    return frames

@@ -206,8 +206,8 @@ METHODS: dict[str, type[Recipe]] = {"ppo": ActingRecipe, "reading": ReadingRecip
 def shipped() -> dict[str, Path]:
     """Find the shipped recipes by name.
 
-    >>> sorted(shipped())
-    ['byte-lm', 'gym', 'tmaze']
+    >>> "tmaze" in shipped()
+    True
     """
     folder = Path(str(resources.files("recurra.recipes.configs")))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

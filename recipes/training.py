@@ -122,12 +122,9 @@ def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
     name = options.pop("id")
     curriculum = None
     if recipe.curriculum is not None:
-        option = recipe.curriculum.option
-        if option not in options:
-            raise UserError(f"curriculum.option {option!r} is not among the settings of env: {', '.join(options)}")
+        curriculum = Curriculum(recipe.curriculum, env=options)
         make_streams(name, 1, **options).close()  # a wrong target is told now, not when it is reached
-        curriculum = Curriculum(recipe.curriculum, target=options[option])
-        options[option] = curriculum.value
+        options |= curriculum.settings
     streams = make_streams(name, recipe.environments, **options)
     agent = ActorCritic(streams.observation_space, streams.action_space, **network)
     collector = Collector(

@@ -51,7 +51,7 @@ def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_recipes(capsys):
     listed = run(capsys, "recipes")["recipes"]
-    assert {row["name"] for row in listed} == {"byte-lm", "gym", "tmaze"}
+    assert {row["name"] for row in listed} >= {"byte-lm", "gym", "tmaze", "tmaze-active"}
     assert all(row["summary"] for row in listed)
 
 

@@ -214,8 +214,9 @@ def test_a_report(trained: dict[str, str], tmp_path: Path) -> None:
     assert page.count("<tr>") == 5
     assert all(f"<th>{name}</th>" in page for name in ("corridor", "success rate", "mean return"))
     assert runs[0] in page
-    assert 'src="plot.svg"' in page
-    assert "<svg" in (folder / "plot.svg").read_text()
+    for name in ("plot.svg", "memory.svg"):
+        assert f'src="{name}"' in page
+        assert "<svg" in (folder / name).read_text()
 
 
 def test_a_report_without_a_grid_or_pictures(trained: dict[str, str], tmp_path: Path) -> None:

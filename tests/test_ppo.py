@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -217,25 +217,25 @@ def test_senseless_curricula_are_refused(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("target", ["long", None, [1, 2, 3], ["a", "b"]])
 def test_a_curriculum_grows_numbers_only(target: Any) -> None:
     with pytest.raises(UserError, match="'size' must be a number or a pair"):
-        Curriculum(CurriculumOptions("size", start=1), target=target)
+        Curriculum(CurriculumOptions("size", start=1), env={"size": target})
 
 
 # --- the curriculum ---
 
 
 def test_a_level_rises_when_enough_episodes_in_a_full_window_succeed() -> None:
-    curriculum = Curriculum(CurriculumOptions("size", start=4, factor=2, success=0.75, window=4), target=10)
-    assert curriculum.value == 4
+    curriculum = Curriculum(CurriculumOptions("size", start=4, factor=2, success=0.75, window=4), env={"size": 10})
+    assert curriculum.settings == {"size": 4}
     assert not curriculum.promote([1.0, 1.0, 1.0])  # the window is not full
     assert not curriculum.promote([0.0, 0.0])  # the last four: 1, 1, 0, 0
     assert not curriculum.promote([1.0])  # 1, 0, 0, 1
     assert curriculum.promote([1.0, 1.0])  # 0, 1, 1, 1
-    assert curriculum.value == 8
+    assert curriculum.settings == {"size": 8}
     assert not curriculum.promote([1.0])  # the window is of the new level only
     assert curriculum.promote([1.0] * 3)
-    assert curriculum.value == 10  # the target, exactly
+    assert curriculum.settings == {"size": 10}  # the target, exactly
     assert not curriculum.promote([1.0] * 9)
-    assert curriculum.value == 10
+    assert curriculum.settings == {"size": 10}
 
 
 @settings(max_examples=50, deadline=None)
@@ -245,10 +245,10 @@ def test_a_level_rises_when_enough_episodes_in_a_full_window_succeed() -> None:
     target=st.integers(1, 100) | st.tuples(st.integers(1, 50), st.integers(50, 100)),
 )
 def test_levels_rise_to_the_target_and_stay_what_the_environment_takes(start: int, factor: float, target: Any) -> None:
-    curriculum = Curriculum(CurriculumOptions("size", start=start, factor=factor, window=1), target=target)
-    values = [curriculum.value]
+    curriculum = Curriculum(CurriculumOptions("size", start=start, factor=factor, window=1), env={"size": target})
+    values = [curriculum.settings["size"]]
     while curriculum.promote([1.0]):
-        values.append(curriculum.value)
+        values.append(curriculum.settings["size"])
     assert values[-1] == (list(target) if isinstance(target, tuple) else target)
     highs = [value[1] for value in values] if isinstance(target, tuple) else values
     assert all(type(high) is int for high in highs)
@@ -258,29 +258,60 @@ def test_levels_rise_to_the_target_and_stay_what_the_environment_takes(start: in
 
 
 def test_a_target_with_a_fraction_keeps_it() -> None:
-    curriculum = Curriculum(CurriculumOptions("wind", start=0.1, factor=2, window=1), target=0.25)
+    curriculum = Curriculum(CurriculumOptions("wind", start=0.1, factor=2, window=1), env={"wind": 0.25})
     assert curriculum.promote([1.0])
-    assert curriculum.value == pytest.approx(0.2)
+    assert curriculum.settings["wind"] == pytest.approx(0.2)
     assert curriculum.promote([1.0])
-    assert curriculum.value == 0.25
+    assert curriculum.settings == {"wind": 0.25}
 
 
 def test_episodes_that_tell_no_success_earn_no_promotion() -> None:
-    curriculum = Curriculum(CurriculumOptions("size", start=1, window=2), target=10)
+    curriculum = Curriculum(CurriculumOptions("size", start=1, window=2), env={"size": 10})
     assert not curriculum.promote([math.nan] * 8)
-    assert curriculum.value == 1
+    assert curriculum.settings == {"size": 1}
 
 
-def test_a_saved_curriculum_goes_on_alike() -> None:
-    options = CurriculumOptions("size", start=5, window=3)
-    curriculum, other = Curriculum(options, target=[2, 30]), Curriculum(options, target=[2, 30])
+def test_aids_are_withdrawn_by_a_promotion_of_their_own() -> None:
+    options = CurriculumOptions("size", start=4, factor=2, window=2, aids={"wind": 0, "map": True})
+    curriculum = Curriculum(options, env={"size": 8, "wind": 3, "map": False, "seed": 1})
+    assert curriculum.settings == {"size": 4, "wind": 0, "map": True}
+    assert curriculum.promote([1.0] * 2)
+    assert curriculum.settings == {"size": 8, "wind": 0, "map": True}
+    assert not curriculum.promote([1.0])
+    assert curriculum.promote([1.0])
+    assert curriculum.settings == {"size": 8, "wind": 3, "map": False}
+    assert not curriculum.promote([1.0] * 2)
+    with pytest.raises(UserError, match=r"curriculum.aids 'fog' is not among the settings of env: size"):
+        Curriculum(CurriculumOptions("size", start=4, aids={"fog": 1}), env={"size": 8})
+
+
+def test_a_learner_gives_and_withdraws_aids() -> None:
+    maze = {"id": "recurra/TMazeActive-v0", "corridor": 1, "oracle": 1}
+    aided = CurriculumOptions("corridor", start=1, success=0.0, window=1, aids={"oracle": [0, 1]})
+    recipe = ActingRecipe(steps=128, env=maze, environments=16, curriculum=aided, ppo=PPOOptions(rollout=8, sequence=8))
+    learner, other = (cast(PPO, build(recipe)) for _ in range(2))
+    mazes: Any = other.collector.streams.env
+    assert mazes.oracle == (0, 1)
+    assert set(mazes.state_dict()["behind"]) == {0, 1}
+    assert learner.curriculum is not None
+    assert learner.curriculum.promote([0.0])
+    checkpoint: dict[str, Any] = {}
+    learner.on_save_checkpoint(checkpoint)
+    other.on_load_checkpoint(checkpoint)
+    assert mazes.oracle == 1
+
+
+@pytest.mark.parametrize("aids", [{}, {"wind": 1}])
+def test_a_saved_curriculum_goes_on_alike(aids: dict[str, Any]) -> None:
+    options = CurriculumOptions("size", start=25, window=3, aids=aids)
+    curriculum, other = (Curriculum(options, env={"size": [2, 30], "wind": 2}) for _ in range(2))
+    curriculum.promote([1.0] * 3)
     curriculum.promote([1.0] * 3)
     curriculum.promote([1.0, 1.0])
     other.load_state_dict(curriculum.state_dict())
-    assert other.value == curriculum.value
-    assert other.promote([1.0])
-    assert curriculum.promote([1.0])
-    assert other.value == curriculum.value
+    assert other.settings == curriculum.settings
+    assert other.promote([1.0]) == curriculum.promote([1.0])
+    assert other.settings == curriculum.settings
 
 
 # --- learning ---

@@ -245,17 +245,26 @@ def test_options_may_be_set_later(make):
     assert env.oracle == 2
 
 
+def test_a_bonus_is_for_the_first_sight_of_a_cue_behind_the_start():
+    env = begin_active(1, corridor=4, bonus=0.3)
+    assert [reward for _, reward, _ in play(env, [LEFT, RIGHT, LEFT])] == [0.3, 0, -0.25]
+    env = TMaze(corridor=4, bonus=0.3)  # this one shows it at the start
+    begin(env, cue=1)
+    assert sum(reward for _, reward, _ in play(env, [RIGHT] * 4 + [UP])) == 1
+
+
 WRONG = {
     "corridor": [0, -1, 1.5, True, "ten", (3, 2), (0, 2), (1, 2, 3), (1,), None, (1, 2.5)],
     "oracle": [-1, 0.5, None, (-1, 2), "no"],
     "junctions": [0, (0, 2), "all", (3, 1), (1, None)],
+    "bonus": [-1, "much", None, True, float("nan"), float("inf")],
 }
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
 @pytest.mark.parametrize("make", [TMaze, TMazeVector])
 def test_a_wrong_option_is_the_users_error(make, name, value):
-    with pytest.raises(UserError, match=f"{name} must be (None or )?an int >= [01] or a pair"):
+    with pytest.raises(UserError, match=f"{name} must be ((None or )?an int >= [01] or a pair|a number)"):
         make(**{name: value})
 
 
@@ -321,6 +330,7 @@ options = st.fixed_dictionaries(
         "corridor": bounds,
         "oracle": st.sampled_from([0, 0, 1, 2, (0, 1)]),
         "junctions": st.sampled_from([1, 1, 3, (1, 4), None]),
+        "bonus": st.sampled_from([0, 0.25]),
     }
 )
 

@@ -9,14 +9,14 @@ from gymnasium.utils import seeding
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from recurra.envs.tmaze.drawn import Drawn, Lengths, bounds
+from recurra.envs.tmaze.options import Drawn, Lengths, Weight, bounds
 from recurra.envs.tmaze.picture import picture
 from recurra.envs.tmaze.single import TMaze
 from recurra.envs.vector import SAME_STEP, finals
 from recurra.errors import UserError
 
 _RIGHT, _UP = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)]).T
-_OPTIONS = ("corridor", "oracle", "junctions")
+_OPTIONS = ("corridor", "oracle", "junctions", "bonus")
 _PLACES = ("x", "y", "time", "length", "behind", "goal", "told", "turns", "most")
 
 
@@ -54,6 +54,7 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         corridor: as in `TMaze`; each maze draws its own.
         oracle: the same.
         junctions: the same.
+        bonus: the same.
         render_mode: None or ``"ansi"``.
 
     Raises:
@@ -69,6 +70,7 @@ class TMazeVector(gymnasium.vector.VectorEnv):
     corridor = Drawn(least=1)
     oracle = Drawn(least=0)
     junctions = Drawn(least=1, optional=True)
+    bonus = Weight()
 
     def __init__(
         self,
@@ -77,13 +79,14 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         corridor: Lengths = 10,
         oracle: Lengths = 0,
         junctions: Lengths | None = 1,
+        bonus: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
         if num_envs < 1:
             raise UserError(f"num_envs must be at least 1, got {num_envs}")
         single = TMaze()
         self.num_envs = num_envs
-        self.corridor, self.oracle, self.junctions = corridor, oracle, junctions
+        self.corridor, self.oracle, self.junctions, self.bonus = corridor, oracle, junctions, bonus
         self.render_mode = render_mode
         self.single_observation_space = single.observation_space
         self.single_action_space = single.action_space
@@ -115,15 +118,17 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         self._y = np.where(self._x == self._length, np.minimum(np.maximum(self._y + _UP[actions], -1), 1), 0)
         self._x = np.minimum(np.maximum(self._x + right, -self._behind), self._length)
         self._time += 1
-        self._told = np.where((self._told < 0) & (self._x == -self._behind), self._time, self._told)
+        reads = (self._told < 0) & (self._x == -self._behind)
+        self._told = np.where(reads, self._time, self._told)
         observations = self._observe()
         due = self._time - 2 * self._behind  # where an agent is that does not lag
         over = due > self._length
         reward = np.where(self._x < due, -1 / self._length, 0.0)
+        success = over & (self._y == self._goal)
+        reward[over] = success[over]
+        reward += self.bonus * reads
         ended, info = np.zeros(self.num_envs, dtype=bool), {}
         if over.any():
-            success = over & (self._y == self._goal)
-            reward[over] = success[over]
             self._turns += success
             ended = over & ~(success & (self._turns != self._most))
             if ended.any():

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from recurra.envs.tmaze.drawn import Drawn, Lengths, bounds
+from recurra.envs.tmaze.options import Drawn, Lengths, Weight, bounds
 from recurra.envs.tmaze.picture import picture
 from recurra.errors import UserError
 
@@ -53,10 +53,11 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
         oracle: how many cells behind the start the cue is, O >= 0, or a pair that each corridor's is drawn from.
         junctions: how many corridors in a chain, or a pair that each episode's number is drawn from; None for a chain
             that only a missed turn ends, which may be never.
+        bonus: a reward for going back to the cue, on top of the others: help for training, where guessing is what is
+            learnt first and going back is then hardly tried. The task has none.
         render_mode: None or ``"ansi"``.
 
-    ``corridor``, ``oracle`` and ``junctions`` are attributes too; what they are set to counts for corridors and
-    episodes that begin later.
+    All but the last are attributes too; what they are set to counts for corridors, episodes and steps to come.
 
     Raises:
         UserError: if an option is none of these.
@@ -66,6 +67,7 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
     corridor = Drawn(least=1)
     oracle = Drawn(least=0)
     junctions = Drawn(least=1, optional=True)
+    bonus = Weight()
 
     def __init__(
         self,
@@ -73,9 +75,10 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
         corridor: Lengths = 10,
         oracle: Lengths = 0,
         junctions: Lengths | None = 1,
+        bonus: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
-        self.corridor, self.oracle, self.junctions = corridor, oracle, junctions
+        self.corridor, self.oracle, self.junctions, self.bonus = corridor, oracle, junctions, bonus
         self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(4)
@@ -105,17 +108,24 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
         x, y = self._x + right, self._y + up
         if (y == 0 and -self._oracle <= x <= self._length) or (x == self._length and abs(y) == 1):
             self._x, self._y = x, y
+        reward = 0.0
         if self._told < 0 and self._x == -self._oracle:
-            self._told = self._time
+            self._told, reward = self._time, self.bonus
         if self._time <= self._last:
             lags = self._x < self._time - 2 * self._oracle
-            return self._observe(), -1 / self._length if lags else 0.0, False, False, {}
+            return self._observe(), reward - 1 / self._length if lags else reward, False, False, {}
         success = self._y == self._goal
+        reward += success
         self._turns += success
         if success and self._turns != self._most:
             self._enter()
-            return self._observe(), 1.0, False, False, {}
-        return self._observe(), float(success), True, False, {"is_success": success, "turns": self._turns}
+            return self._observe(), reward, False, False, {}
+        return self._observe(), reward, True, False, {"is_success": success, "turns": self._turns}
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the agent is, (x, y): what observations do not tell."""
+        return self._x, self._y
 
     @property
     def _last(self) -> int:

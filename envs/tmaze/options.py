@@ -1,5 +1,6 @@
-"""Options that are a whole number, or a pair of bounds that one is drawn from."""
+"""Options that check what they are set to: a whole number or a pair that one is drawn from, and a weight."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,21 @@ class Drawn:
         else:
             allowed = f"{'None or ' if self.optional else ''}an int >= {self.least} or a pair (low, high)"
             raise UserError(f"{self.name} must be {allowed} with {self.least} <= low <= high, got {value!r}")
+
+
+class Weight:
+    """An attribute that holds a number of at least 0, and takes nothing else."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else vars(instance)[self.name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise UserError(f"{self.name} must be a number of at least 0, got {value!r}")
+        vars(instance)[self.name] = float(value)
 
 
 def bounds(lengths: Lengths) -> tuple[int, int]:
