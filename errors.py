@@ -11,6 +11,17 @@ class UserError(ValueError):
     """
 
 
+def reason(error: Exception) -> str:
+    """Say in one line what went wrong, and with which file.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "book.txt"))
+    'book.txt: No such file or directory'
+    """
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known words there are, nearest first: the tail of an error message about an unknown one.
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from recurra.agents.actor_critic import ActorCritic
 from recurra.agents.reader import Reader
 from recurra.errors import UserError, nearest
+from recurra.files import whole
 
 Agent = ActorCritic | Reader
 
@@ -26,11 +28,11 @@ def save(agent: Agent, folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in agent.state_dict().items()}
-    save_file(weights, folder / ".model.safetensors.new")
     config = {"kind": type(agent).__name__, **agent.config}
-    (folder / ".config.json.new").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
-    os.replace(folder / ".model.safetensors.new", folder / "model.safetensors")
-    os.replace(folder / ".config.json.new", folder / "config.json")
+    with whole(folder / "model.safetensors") as scratch:
+        scratch.write_bytes(to_bytes(weights))
+    with whole(folder / "config.json") as scratch:
+        scratch.write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
 
 
 def load(path: str | os.PathLike[str]) -> Agent:

@@ -10,17 +10,17 @@
 """
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from recurra.errors import UserError
+from recurra.files import whole
 
 State = TypeVar("State", bound=tuple)
 
@@ -90,13 +90,8 @@ def save(state: Any, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in fields(state)}
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-        whole = Path(scratch, "state")
-        try:
-            save_file(tensors, whole, metadata=_FORMAT)
-        except SafetensorError as error:
-            raise OSError(f"{path}: the state could not be written ({error})") from error
-        os.replace(whole, path)
+    with whole(path) as scratch:
+        scratch.write_bytes(to_bytes(tensors, metadata=_FORMAT))
 
 
 def load(path: str | os.PathLike[str], like: State) -> State:

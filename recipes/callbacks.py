@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from recurra import agents
+from recurra.files import whole
 from recurra.recipes import processes
-from recurra.recipes.runs import Run, whole
+from recurra.recipes.runs import Run
 
 #: Columns of metrics.csv that a repeated run does not repeat.
 TIME_COLUMNS = ("seconds", "steps_per_second")
@@ -90,11 +91,37 @@ class Metrics(lightning.Callback):
             logger.log_metrics(module.metrics, step=module.steps)
 
 
+class Finite(lightning.Callback):
+    """Ends training where what it computes are no longer numbers, before anything of it is written."""
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
+        """Look at the losses, the gradient and the weights.
+
+        Raises:
+            FloatingPointError: if one of them is infinite or no number.
+        """
+        for name, figure in module.metrics.items():
+            if name.endswith(("loss", "bits_per_byte", "gradient_norm")):
+                _require_finite(name.replace("_", " "), math.isfinite(figure))
+        for name, weights in module.agent.named_parameters():
+            _require_finite(f"weight {name}", bool(weights.isfinite().all()))
+
+
+def _require_finite(what: str, finite: bool) -> None:
+    if not finite:
+        raise FloatingPointError(f"its {what} is not finite")
+
+
 class Checkpoints(lightning.Callback):
     """Writes the agent and ``last.ckpt`` every few updates and at the end, each whole or not at all."""
 
     def __init__(self, run: Run, *, every: int) -> None:
         self.run, self.every = run, every
+        self.written = 0
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Note which update the checkpoint is of."""
+        self.written = module.done
 
     def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
         """Write, if it is time to."""
@@ -117,6 +144,7 @@ class Checkpoints(lightning.Callback):
         agents.save(module.agent, self.run.agent)
         with whole(self.run.checkpoint) as scratch:
             trainer.save_checkpoint(scratch)
+        self.written = module.done
 
 
 class StopOnInterrupt(lightning.Callback):
@@ -150,8 +178,11 @@ class StopOnInterrupt(lightning.Callback):
 class Display(lightning.Callback):
     """Shows how training goes: live on a terminal, elsewhere a plain line every few seconds."""
 
-    def __init__(self, console: Console, metrics: Metrics, *, title: str, every: float = 10.0) -> None:
-        self.console, self.metrics, self.title, self.every = console, metrics, title, every
+    def __init__(
+        self, console: Console, metrics: Metrics, *, title: str, names: tuple[str, ...], every: float = 10.0
+    ) -> None:
+        self.console, self.metrics, self.title, self.names, self.every = console, metrics, title, names, every
+        self.figures: dict[str, float] = {}
         self.live: Live | None = None
         self._last_line = -math.inf
 
@@ -169,7 +200,9 @@ class Display(lightning.Callback):
         """Show the newest figures."""
         clock = self.metrics.clock
         speed = (module.steps - self._steps) / max(clock.seconds - self._seconds, 1e-9)
-        figures = {name: module.metrics[name] for name in module.shown if not math.isnan(module.metrics[name])}
+        measured = {name: module.metrics[name] for name in self.names}
+        self.figures |= {name: figure for name, figure in measured.items() if not math.isnan(figure)}
+        figures = {name: self.figures[name] for name in self.names if name in self.figures}
         if self.live is not None:
             table = Table("steps", "steps/s", *(name.replace("_", " ") for name in figures), box=SIMPLE_HEAD)
             table.add_row(f"{module.steps:,}", f"{speed:,.0f}", *(f"{figure:.3g}" for figure in figures.values()))

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recurra import __version__
-from recurra.errors import UserError, nearest
+from recurra.errors import UserError, nearest, reason
 from recurra.recipes.figures import shown
 
 #: What a command gives: the object that --json prints, and what is shown without it.
@@ -229,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         if debug:
             raise
-        print(f"recurra: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"recurra: error: {reason(error)}", file=sys.stderr)
         return 2
 
 

@@ -77,13 +77,13 @@ def evaluate(
     for run, agent, trained_env in loaded:
         agent.to(where)
         for point in _points(grid):
-            options = _options(trained_env, {**env, **point})
+            options = merge(trained_env, {**env, **point})
             if "id" not in options:
                 raise UserError(f"{run} does not say what it was trained in: name it with --env.id")
             streams = make_streams(count=min(episodes, environments), **options)
             start = time.perf_counter()
             try:
-                _check_spaces(agent, streams, run)
+                check_spaces(agent, streams, run)
                 with torch.inference_mode(), computing:
                     played = play(agent, streams, episodes=episodes, seed=seed)
             finally:
@@ -93,7 +93,7 @@ def evaluate(
     names = ("run", "env", "episodes", "success_rate", "mean_return", "std_return")
     result = {name: rows[0][name] for name in names} | {"rows": rows}
     if report is not None:
-        options = _options(loaded[0][2], {**env, **_points(grid)[0]})
+        options = merge(loaded[0][2], {**env, **_points(grid)[0]})
         result["report"] = str(reports.write(report, result, list(grid), loaded[0][1].cpu(), options, seed=seed))
     return result
 
@@ -186,7 +186,12 @@ def _figures(played: list[Episode], seconds: float) -> dict[str, Any]:
     }
 
 
-def _check_spaces(agent: ActorCritic, streams: Streams, run: str) -> None:
+def check_spaces(agent: ActorCritic, streams: Streams, run: str) -> None:
+    """Make sure that an environment is of the kind that an agent was trained in; ``run`` names it in the error.
+
+    Raises:
+        UserError: if it is not.
+    """
     for role in ("observation_space", "action_space"):
         trained, met = getattr(agent, role), getattr(streams, role)
         if not _alike(trained, met):
@@ -205,7 +210,7 @@ def _alike(trained: Space, met: Space) -> bool:
     return trained == met
 
 
-def _options(trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def merge(trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Put options on top of those of training, which count only for the same environment."""
     known = trained_in if given.get("id", trained_in.get("id")) == trained_in.get("id") else {}
     return {**known, **given}

@@ -21,8 +21,8 @@ def actor(run: str) -> tuple[ActorCritic, dict[str, Any]]:
     agent, folder = _load(run)
     if not isinstance(agent, ActorCritic):
         raise UserError(f"{run} is a reader and acts in no environment: recurra read DOCUMENT --reader {run}")
-    config = folder / "config.yaml"
-    if not config.is_file():
+    config = next((path for path in (folder / "config.yaml", folder.parent / "config.yaml") if path.is_file()), None)
+    if config is None:  # an agent's folder outside any run's
         return agent, {}
     try:
         return agent, dict(yaml.safe_load(config.read_text())["env"])

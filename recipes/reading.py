@@ -25,19 +25,17 @@ class Reading(lightning.LightningModule):
     Args:
         reader: what learns.
         documents: what it learns from.
-        held_out: what it is measured by, at the end.
         options: see `ReadingOptions`.
         updates: how many pieces to learn from.
         seed: of the documents' order.
     """
 
-    shown = ("bits_per_byte", "held_out_bits_per_byte", "gradient_norm", "learning_rate")
+    shown = ("bits_per_byte", "gradient_norm", "learning_rate")
 
     def __init__(
         self,
         reader: Reader,
         documents: list[Source],
-        held_out: list[Source],
         *,
         options: ReadingOptions,
         updates: int,
@@ -47,7 +45,6 @@ class Reading(lightning.LightningModule):
         self.automatic_optimization = False
         self.agent, self.options, self.updates, self.done = reader, options, updates, 0
         self.batches = Batches(documents, streams=options.streams, length=options.piece, seed=seed)
-        self.held_out = held_out
         self.state: Any = None
         self.metrics: dict[str, float] = {}
 
@@ -114,14 +111,9 @@ class Reading(lightning.LightningModule):
         self.done += 1
         self.metrics = {
             "bits_per_byte": processes.mean(loss).item() / math.log(2),
-            "held_out_bits_per_byte": score(self.agent, self.held_out) if self._last and self.held_out else math.nan,
             "gradient_norm": norm.item(),
             "learning_rate": rate,
         }
-
-    @property
-    def _last(self) -> bool:
-        return self.done == self.updates
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add all that reading goes on from: the place in each document, and the memory's state."""

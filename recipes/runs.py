@@ -6,6 +6,8 @@
 ``metrics.csv``         a row for each update
 ``last.ckpt``           what ``--resume`` continues from: tensors and plain containers only
 ``agent/``              the trained agent: config.json and model.safetensors
+``best/``               the agent of the update that was best, where that is measured
+``videos/``             a moving picture for each evaluation, where asked for
 ``result.json``         written last: a run that has it is finished
 ======================  ==============================================================================
 """
@@ -15,13 +17,12 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from recurra.errors import UserError
+from recurra.files import whole
 from recurra.recipes.settings import Recipe
 
 
@@ -35,6 +36,8 @@ class Run:
         self.metrics = self.folder / "metrics.csv"
         self.checkpoint = self.folder / "last.ckpt"
         self.agent = self.folder / "agent"
+        self.best = self.folder / "best"
+        self.videos = self.folder / "videos"
         self.result = self.folder / "result.json"
         self._lock: IO[str] | None = None
 
@@ -75,14 +78,6 @@ class Run:
     def write_result(self, result: dict[str, Any]) -> None:
         """Mark the run as finished."""
         _write(self.result, json.dumps(result, indent=2) + "\n")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give the path of a new file that takes the place of ``path`` once it is complete."""
-    scratch = path.with_name(f".{path.name}.new")
-    yield scratch
-    os.replace(scratch, path)
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,11 +3,12 @@
 A recipe is a file that a user can copy and edit; the shipped ones lie in ``configs/``.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -90,6 +91,83 @@ class ReadingOptions:
             _require(getattr(self, name) >= 0, f"reading.{name} must not be negative, got {getattr(self, name)}")
 
 
+@dataclass
+class EvaluationOptions:
+    """Measuring while training goes on.
+
+    Args:
+        every: updates between; 0 leaves it out (held-out documents are read at the end in any case).
+    """
+
+    every: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 0, f"evaluation.every must not be negative, got {self.every}")
+
+
+@dataclass
+class ActingEvaluationOptions(EvaluationOptions):
+    """Measuring an agent while it trains: eval_mean_return, eval_success_rate.
+
+    Args:
+        episodes: how many, the same each time; the likeliest action is taken.
+        env: options of the environment, on top of the recipe's (the curriculum's aim, not where it stands).
+        seed: of the episodes.
+        video: keep an episode of each evaluation as a moving picture, in the run's folder videos/.
+    """
+
+    episodes: int = 100
+    env: dict[str, Any] = field(default_factory=dict)
+    seed: int = 1_000_000
+    video: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.episodes >= 1, f"evaluation.episodes must be at least 1, got {self.episodes}")
+        _require(self.seed >= 0, f"evaluation.seed must not be negative, got {self.seed}")
+
+
+@dataclass
+class BestOptions:
+    """Which agent of all those along the way is kept as the best, in the run's folder best/.
+
+    Args:
+        metric: the figure that decides; one of evaluation's is known only where evaluation.every is set.
+        order: highest or lowest, whichever is best.
+    """
+
+    metric: str
+    order: Literal["highest", "lowest"] = "highest"
+
+
+@dataclass
+class StopOptions:
+    """When to end training early.
+
+    Args:
+        metric: the figure that decides.
+        above: it is to be at least this; or
+        below: it is to be at most this.
+        patience: for so many measurements in a row.
+    """
+
+    metric: str
+    above: float | None = None
+    below: float | None = None
+    patience: int = 1
+
+    def __post_init__(self) -> None:
+        one = (self.above is None) != (self.below is None)
+        _require(one, f"stop needs one of stop.above and stop.below, for {self.metric}")
+        _require(self.patience >= 1, f"stop.patience must be at least 1, got {self.patience}")
+
+    def met_by(self, figure: float) -> bool:
+        """Whether a figure is where it is to be."""
+        low = -math.inf if self.above is None else self.above
+        high = math.inf if self.below is None else self.below
+        return low <= figure <= high
+
+
 @dataclass(kw_only=True)
 class Recipe(ABC):
     """What every recipe sets.
@@ -107,6 +185,9 @@ class Recipe(ABC):
         devices: processes that train together (Lightning's DDP), a CPU's or one for each GPU; streams are shared out.
         precision: 32-true or bf16-mixed.
         threads: CPU threads; null takes what torch would, and the run records it.
+        evaluation: measuring while training goes on.
+        best: which agent along the way is kept as the best; null for none.
+        stop: when to end early; null for never.
     """
 
     steps: int
@@ -121,6 +202,9 @@ class Recipe(ABC):
     devices: int = 1
     precision: str = "32-true"
     threads: int | None = None
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    best: BestOptions | None = None
+    stop: StopOptions | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "dim", "layers", "devices", "threads"):
@@ -154,12 +238,16 @@ class ActingRecipe(Recipe):
         environments: how many environments to act in at once.
         ppo: how the agent learns.
         curriculum: an option of the environment that grows as the agent succeeds; null for none.
+        evaluation: measuring while training goes on.
+        best: which agent along the way is kept as the best; null for none.
     """
 
     env: dict[str, Any]
     environments: int = 64
     ppo: PPOOptions = field(default_factory=PPOOptions)
     curriculum: CurriculumOptions | None = None
+    evaluation: ActingEvaluationOptions = field(default_factory=ActingEvaluationOptions)
+    best: BestOptions | None = field(default_factory=lambda: BestOptions("eval_mean_return"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,11 +270,13 @@ class ReadingRecipe(Recipe):
         documents: files, folders, and bundled works such as ``text:train``, to learn from.
         held_out: the same, to measure by at the end.
         reading: how the reader learns.
+        best: which reader along the way is kept as the best; null for none.
     """
 
     documents: list[str]
     held_out: list[str] = field(default_factory=list)
     reading: ReadingOptions = field(default_factory=ReadingOptions)
+    best: BestOptions | None = field(default_factory=lambda: BestOptions("held_out_bits_per_byte", order="lowest"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

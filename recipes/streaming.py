@@ -57,6 +57,7 @@ def read(
     Raises:
         UserError: if a document, the reader or the state does not fit.
         FileNotFoundError: if there is no such file.
+        KeyboardInterrupt: if Ctrl-C stopped it; the state is written and the message says how to go on.
     """
     if resume and state_in is None:
         raise UserError("to resume a reading, give the state that it saved: --state-in FILE")
@@ -68,44 +69,45 @@ def read(
     context = devices.precision(precision, where)
     model = loading.reader(reader).to(where)
     sources = expand(documents)
-    state = None if state_in is None else states.load(state_in, like=model.initial_state(1))
+    fresh = model.initial_state(1)
+    state = fresh if state_in is None else states.load(state_in, like=fresh)
     start = time.perf_counter()
-    rows, last, total = [], state, 0
+    rows, total, last = [], 0, state
     with context:
         for source in sources:
-            begun = state if state is not None else model.initial_state(1)
-            skipped = int(begun.read) if resume else 0
-            last = begun
-            for last in _shown(source, model, begun, skipped, piece, console):
+            begun = state
+            try:
+                for state in _shown(source, model, begun, int(begun.read) if resume else 0, piece, console):
+                    if state_out is not None:
+                        states.save(state, state_out)
+            except KeyboardInterrupt as stop:
+                said = f"stopped after {int(state.read):,} bytes of {source.name}"
                 if state_out is not None:
-                    states.save(last, state_out)
-            count, bits = int(last.read), float(last.bits)
-            total += count - int(begun.read)
-            if not resume:  # the state may have come with bytes of another document
-                count, bits = count - int(begun.read), bits - float(begun.bits)
-            rows.append(
-                {
-                    "path": source.name,
-                    "bytes": count,
-                    "tokens": count,
-                    "bits_per_byte": bits / count if count else None,
-                    "answers": [],
-                }
-            )
-            state, resume = None, False
+                    states.save(state, state_out)
+                    said += f"; go on with recurra read {source.name} --state-in {state_out} --resume"
+                raise KeyboardInterrupt(said) from stop
+            rows.append(_row(source, state, since=fresh if resume else begun))
+            total += int(state.read) - int(begun.read)
+            last, state, resume = state, fresh, False
         seconds = time.perf_counter() - start
         result: dict[str, Any] = {
             "documents": rows,
             "tokens_per_second": round(total / max(seconds, 1e-9), 1),
-            "state_bytes": states.nbytes(model.initial_state(1)),
+            "state_bytes": states.nbytes(fresh),
         }
         if write:
             written, last = model.write(write, last, temperature=temperature, seed=seed)
             result["written"] = written.decode("utf-8", errors="replace")
-        if state_out is not None and last is not None:
+        if state_out is not None:
             states.save(last, state_out)
     result["peak_rss_bytes"] = _peak()
     return result
+
+
+def _row(source: Source, state: ReaderState, *, since: ReaderState) -> dict[str, Any]:
+    count, bits = int(state.read) - int(since.read), float(state.bits) - float(since.bits)
+    per_byte = bits / count if count else None
+    return {"path": source.name, "bytes": count, "tokens": count, "bits_per_byte": per_byte, "answers": []}
 
 
 def _shown(

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from rich.console import Console
 from recurra.agents import ActorCritic, Reader
 from recurra.envs import make_streams
 from recurra.envs.documents import expand
-from recurra.errors import UserError
+from recurra.errors import UserError, nearest, reason
 from recurra.recipes import devices, loading, parsing, processes, runs, settings
-from recurra.recipes.callbacks import Checkpoints, Display, Metrics, StopOnInterrupt
+from recurra.recipes.callbacks import Checkpoints, Display, Finite, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
+from recurra.recipes.goals import Best, Stop
+from recurra.recipes.measuring import Evaluation, Playing, Scoring
 from recurra.recipes.ppo import PPO
 from recurra.recipes.reading import Reading
 from recurra.recipes.rollout import Collector
@@ -67,6 +70,8 @@ def start(
         wanted.threads = wanted.threads or threads
         torch.set_num_threads(wanted.threads)  # before anything is computed: it decides how sums are rounded
         module = build(wanted)
+        evaluation = _evaluation(wanted, module)
+        _check_goals(wanted, (*module.shown, *(evaluation.names if evaluation else ())))
         if run is None:  # only now is a folder made: mistakes leave no trace
             run = runs.create(root, name)
             run.write_config(wanted)
@@ -82,7 +87,7 @@ def start(
         if wanted.devices > 1:
             processes.lead(str(run.folder), threads=wanted.threads)
         with closing(module):
-            return _fit(run, wanted, module, console)
+            return _fit(run, wanted, module, evaluation, console)
     finally:
         torch.set_num_threads(threads)
         processes.dismiss()
@@ -137,16 +142,50 @@ def _build_reading(recipe: ReadingRecipe, network: dict[str, Any]) -> Reading:
     return Reading(
         Reader(**network),
         expand(recipe.documents),
-        expand(recipe.held_out),
         options=recipe.reading,
         updates=recipe.updates,
         seed=recipe.seed,
     )
 
 
-def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console) -> dict[str, Any]:
-    metrics, stop = Metrics(run.metrics), StopOnInterrupt()
-    display = Display(console, metrics, title=str(run.folder))
+def _evaluation(recipe: Recipe, module: PPO | Reading) -> Evaluation | None:
+    """Build what measures while training goes on, if anything does."""
+    measure: Scoring | Playing
+    if isinstance(recipe, ReadingRecipe) and recipe.held_out:
+        measure = Scoring(expand(recipe.held_out))
+    elif isinstance(recipe, ActingRecipe) and recipe.evaluation.every and isinstance(module, PPO):
+        measure = Playing(recipe, module.agent)
+    elif recipe.evaluation.every:
+        raise UserError("evaluation.every needs held_out documents to measure by")
+    else:
+        return None
+    return Evaluation(measure, measure.names, every=recipe.evaluation.every, precision=recipe.precision)
+
+
+def _check_goals(recipe: Recipe, names: tuple[str, ...]) -> None:
+    """Make sure that the figures which decide are known while training goes on."""
+    later = ("held_out_bits_per_byte", *Playing.names)
+    for role, goal in (("best", recipe.best), ("stop", recipe.stop)):
+        if goal is None or (goal.metric in names and (recipe.evaluation.every or goal.metric not in later)):
+            continue
+        if goal.metric not in later:
+            raise UserError(
+                f"{role}.metric {goal.metric!r} is none of this recipe's figures; {nearest(goal.metric, names)}"
+            )
+        if role == "stop":
+            raise UserError(f"stop.metric {goal.metric} is measured only with evaluation: --evaluation.every 10, say")
+
+
+def _fit(
+    run: runs.Run, recipe: Recipe, module: PPO | Reading, evaluation: Evaluation | None, console: Console
+) -> dict[str, Any]:
+    metrics, interrupt = Metrics(run.metrics), StopOnInterrupt()
+    names = (*module.shown, *(evaluation.names if evaluation else ()))
+    best = Best(run, recipe.best) if recipe.best is not None and recipe.best.metric in names else None
+    stop = Stop(recipe.stop) if recipe.stop is not None else None
+    checkpoints = Checkpoints(run, every=recipe.checkpoint_every)
+    display = Display(console, metrics, title=str(run.folder), names=names)
+    in_turn = [Finite(), evaluation, metrics, best, stop, display, interrupt, checkpoints]  # after each update
     _quieten()
     trainer = lightning.Trainer(
         accelerator="gpu" if devices.device(recipe.device).type == "cuda" else "cpu",
@@ -155,7 +194,7 @@ def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console)
         precision=recipe.precision,  # type: ignore[arg-type]
         max_epochs=1,
         logger=_loggers(run.folder),
-        callbacks=[metrics, display, stop, Checkpoints(run, every=recipe.checkpoint_every)],
+        callbacks=[callback for callback in in_turn if callback is not None],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -165,12 +204,10 @@ def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console)
     checkpoint = run.checkpoint if run.checkpoint.is_file() else None
     if checkpoint is not None:
         loading.checkpoint(checkpoint)  # Lightning's error for a damaged one is no clear line
-    try:
-        with stop:
-            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as ended:  # what Lightning makes of a KeyboardInterrupt: a second Ctrl-C
-        raise KeyboardInterrupt(f"stopped at once; go on from before with --resume {run.folder}") from ended
-    if module.done < module.updates:
+    with interrupt, _telling(run, module, checkpoints):
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    stopped = stop is not None and stop.reached
+    if module.done < module.updates and not stopped:
         raise Interrupted(f"stopped; go on with --resume {run.folder}")
     result = {
         "run": str(run.folder),
@@ -180,9 +217,31 @@ def _fit(run: runs.Run, recipe: Recipe, module: PPO | Reading, console: Console)
         "next": module.next(str(run.folder)),
         "metrics": {name: None if figure != figure else figure for name, figure in module.metrics.items()},
     }
+    if best is not None and best.found:
+        result["best"] = {"folder": str(run.best), **best.found}
     if module.global_rank == 0:
         run.write_result(result)
     return result
+
+
+@contextmanager
+def _telling(run: runs.Run, module: PPO | Reading, checkpoints: Checkpoints) -> Iterator[None]:
+    """Tell in a line what ended training before its time, and how to go on: its last checkpoint is kept."""
+    try:
+        yield
+    except SystemExit as ended:  # what Lightning makes of a KeyboardInterrupt: a second Ctrl-C
+        raise KeyboardInterrupt(f"stopped at once; go on from before with --resume {run.folder}") from ended
+    except OSError as error:  # a full disk, say
+        again = f"go on from update {checkpoints.written} with --resume {run.folder}"
+        raise UserError(f"{reason(error)}; {again}") from error
+    except (FloatingPointError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "probability tensor" not in str(error):  # torch's, of a policy of NaN
+            raise
+        why = reason(error) if isinstance(error, FloatingPointError) else "its policy is not finite"
+        raise UserError(
+            f"training diverged at update {module.done}: {why}; {run.folder} keeps update {checkpoints.written}; "
+            "begin anew with a lower learning rate or gradient norm"
+        ) from error
 
 
 def _loggers(folder: Path) -> list[Any]:

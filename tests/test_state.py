@@ -155,7 +155,7 @@ def fail(*args, **kwargs):
     raise OSError("disk full")
 
 
-@pytest.mark.parametrize("where", ["recurra.memory.state.save_file", "os.replace"])
+@pytest.mark.parametrize("where", ["os.fsync", "os.replace"])
 def test_a_failing_write_leaves_what_was_there(where, tmp_path, monkeypatch):
     states.save(state := outer(), tmp_path / "state")
     monkeypatch.setattr(where, fail)

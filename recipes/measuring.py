@@ -1,0 +1,92 @@
+"""Measuring an agent while it trains."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from recurra.agents import ActorCritic
+from recurra.envs import make_streams
+from recurra.envs.documents import Source
+from recurra.recipes import devices, evaluation
+from recurra.recipes.reading import score
+from recurra.recipes.settings import ActingRecipe
+
+
+class Evaluation(lightning.Callback):
+    """Measures the agent every few updates and at the end, and leaves training as it would be without.
+
+    Args:
+        measure: gives the figures of the agent after so many updates.
+        names: of the figures; where nothing is measured they are NaN.
+        every: updates between; 0 for none but the end's.
+        precision: what is computed in, as in training.
+    """
+
+    def __init__(
+        self, measure: Callable[[Any, int], dict[str, float]], names: tuple[str, ...], *, every: int, precision: str
+    ) -> None:
+        self.measure, self.names, self.every, self.precision = measure, names, every, precision
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
+        """Add the figures to the update's."""
+        module.metrics |= dict.fromkeys(self.names, math.nan)
+        if module.done == module.updates or (self.every and module.done % self.every == 0):
+            module.agent.eval()
+            # Not inference_mode: what a memory might keep of it could not be trained with.
+            with isolate_rng(), torch.no_grad(), devices.precision(self.precision, module.device):
+                module.metrics |= self.measure(module.agent, module.done)
+            module.agent.train()
+
+
+class Scoring:
+    """Measures a reader by documents that it does not learn from."""
+
+    names = ("held_out_bits_per_byte",)
+
+    def __init__(self, documents: list[Source]) -> None:
+        self.documents = documents
+
+    def __call__(self, reader: Any, update: int) -> dict[str, float]:
+        """Read them all."""
+        return {"held_out_bits_per_byte": score(reader, self.documents)}
+
+
+class Playing:
+    """Measures an agent by episodes of what it is to learn in the end, the same each time.
+
+    Args:
+        recipe: its environment, and how it is evaluated.
+        agent: what is trained.
+
+    Raises:
+        UserError: if the environment is none, or one of other spaces, or none that can be filmed where that is asked.
+    """
+
+    names = ("eval_mean_return", "eval_success_rate")
+
+    def __init__(self, recipe: ActingRecipe, agent: ActorCritic) -> None:
+        self.how = recipe.evaluation
+        self.count = min(self.how.episodes, recipe.environments)
+        self.options = evaluation.merge(recipe.env, self.how.env)
+        self.videos: Path | None = None
+        streams = make_streams(count=1, **self.options)  # a mistake is told now
+        streams.close()
+        evaluation.check_spaces(agent, streams, "the agent")
+
+    def __call__(self, agent: ActorCritic, update: int) -> dict[str, float]:
+        """Play the episodes, in environments of its own."""
+        streams = make_streams(count=self.count, **self.options)
+        try:
+            played = evaluation.play(agent, streams, episodes=self.how.episodes, seed=self.how.seed)
+        finally:
+            streams.close()
+        success = [episode.success for episode in played]
+        return {
+            "eval_mean_return": sum(episode.total for episode in played) / len(played),
+            "eval_success_rate": sum(success) / len(played),
+        }
