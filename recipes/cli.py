@@ -78,7 +78,13 @@ def train(arguments: list[str]) -> Answer:
         raise SystemExit(0)
     figures = {"steps": result["steps"], "seconds": result["seconds"], **result["metrics"]}
     rows = [{"figure": name.replace("_", " "), "at the end": value} for name, value in figures.items()]
-    return result, [_table(rows), f"next: {result['next']}"]
+    found = result.get("best")
+    best = (
+        [f"best: {found['folder']} ({found['metric']} {found['figure']:.4g}, update {found['update']})"]
+        if found
+        else []
+    )
+    return result, [_table(rows), *best, f"next: {result['next']}"]
 
 
 def evaluate(arguments: list[str]) -> Answer:
@@ -224,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as stop:
-        print(f"recurra: {stop or 'stopped'}", file=sys.stderr)
+        print(f"recurra: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except (UserError, OSError) as error:
         if debug:

@@ -1,5 +1,6 @@
 """Trained agents by where they lie: a run folder, a checkpoint, or an agent's own folder."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def checkpoint(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of files that are not its own: they are told below
+            found = torch.load(path, map_location="cpu", weights_only=True)
         complete = {"agent", "state_dict"} <= found.keys()
     except Exception as error:  # torch raises many kinds for a file that is not one of its own
         raise UserError(f"{path} is damaged or no checkpoint of recurra") from error

@@ -5,14 +5,32 @@ import re
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader
 
 from recurra.errors import UserError, nearest
 
 
+def _load(text: str) -> Any:
+    """Read YAML as jsonargparse does, without its way of naming any class to be called in the place of a value."""
+    content = get_loader("yaml")(text)
+    remaining = [content]
+    while remaining:
+        part = remaining.pop()
+        if isinstance(part, dict):
+            if any(str(name).split(".")[-1] == "class_path" for name in part):
+                raise UserError("settings are values: class_path, which has code called, is not taken")
+            remaining += part.values()
+        elif isinstance(part, list):
+            remaining += part
+    return content
+
+
+set_loader("settings", _load, exceptions=(yaml.YAMLError,))
+
+
 def parser(prog: str) -> ArgumentParser:
     """Begin a parser that leaves errors to `parse`."""
-    return ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
+    return ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False, parser_mode="settings")
 
 
 def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
