@@ -4,15 +4,21 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from recurra import memory
-from recurra.benchmarks.timing import seconds
+from recurra.benchmarks.timing import matrix_rate, require_counts, seconds
 from recurra.memory import Memory
 from recurra.memory import state as states
 
-#: Backward passes keep every token's intermediate values: longer streams are trained in pieces of this many.
-TRAINED = 10_000
+#: Tokens read at once: longer streams are read piece by piece, in training with the state detached between pieces.
+PIECE = 10_000
+
+#: Of the matrices whose product says what the machine can do.
+MATRIX = 512
+
+READING, LEARNING = "forward", "forward and backward"
 
 
 def run(
@@ -21,88 +27,105 @@ def run(
     dim: int = 128,
     batch: int = 4,
     lengths: Sequence[int] = (1_000, 10_000, 100_000),
-    budget: float = 1.0,
+    budget: float = 0.5,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Measure memories.
 
+    Each reads, and learns from, streams of every length, in pieces of at most 10,000 tokens with the state carried, and
+    in learning detached; at the shortest length beside the token loop of its reference backend. One token at a time is
+    compared with reading the shortest length. titans-pytorch's NeuralMemory, where it is installed, runs at the
+    shortest length; and the rate of matrix products, in floating-point operations, says what the machine can do.
+
     Args:
-        names: which; all listed ones by default.
+        names: which memories; all listed ones by default.
         dim: width.
         batch: streams side by side.
         lengths: tokens of each stream.
-        budget: seconds spent on each figure, about.
-        device: cpu or cuda.
+        budget: seconds for each figure, about; one that takes longer is measured once.
+        device: cpu, cuda or auto.
 
     Returns:
         A row for each figure: ``name``, ``what``, ``length``, ``per_second`` (tokens, all streams together),
         ``bytes`` of state for one stream, and ``ratio`` to the ``peer``.
+
+    Raises:
+        UserError: if there is no such memory, or a number is less than 1.
     """
-    rows = []
-    for name in names or memory.names():
-        rows += list(_measure(name, memory.build(name, dim).to(device).eval(), dim, batch, lengths, budget, device))
-    rows += list(_titans(dim, batch, lengths, budget, device))
-    return rows
+    require_counts(dim=dim, batch=batch, lengths=lengths)
+    modules = {name: memory.build(name, dim).to(device) for name in names or memory.names()}  # a wrong name is told now
+    product = matrix_rate(MATRIX, device=device)
+    rows = [_row("matrix product", f"float32, {MATRIX} by {MATRIX}", None, product, None)]
+    for name, module in modules.items():
+        rows += _measure(name, module.eval(), batch, lengths, budget, device)
+    return rows + list(_titans(dim, batch, min(lengths), budget, device))
+
+
+def _row(
+    name: str, what: str, length: int | None, rate: float, size: int | None, peer: tuple[str, float] | None = None
+) -> dict[str, Any]:
+    ratio, named = (None, None) if peer is None else (rate / peer[1], peer[0])
+    about = {"name": name, "what": what, "length": length, "per_second": rate, "bytes": size}
+    return {**about, "ratio": ratio, "peer": named}
 
 
 def _measure(
-    name: str, module: Memory, dim: int, batch: int, lengths: Sequence[int], budget: float, device: str
+    name: str, module: Memory, batch: int, lengths: Sequence[int], budget: float, device: str
 ) -> Iterator[dict[str, Any]]:
     size = states.nbytes(module.initial_state(1))
-    loop = _loop_rate(module, torch.randn(batch, min(lengths), dim, device=device), budget)
 
-    def row(what: str, length: int, tokens: int, time: float, peer: tuple[str, float] | None) -> dict[str, Any]:
-        rate = tokens / time
-        ratio = {"ratio": rate / peer[1], "peer": peer[0]} if peer else {"ratio": None, "peer": None}
-        return {"name": name, "what": what, "length": length, "per_second": rate, "bytes": size, **ratio}
+    def rate(function: Callable[[Memory, Tensor], None], length: int) -> float:
+        x = torch.randn(batch, length, module.dim, device=device)
+        return batch * length / seconds(lambda: function(module, x), budget=budget)
 
+    shortest = min(lengths)
+    reading = 0.0
     for length in lengths:
-        x = torch.randn(batch, length, dim, device=device)
-        time = seconds(lambda x=x: _read(module, x), budget=budget)  # type: ignore[misc]
-        yield row("forward", length, x[..., 0].numel(), time, loop)
-        if length <= TRAINED:
-            time = seconds(lambda x=x: _learn(module, x), budget=budget)  # type: ignore[misc]
-            yield row("forward and backward", length, x[..., 0].numel(), time, None)
-    x, state = torch.randn(batch, dim, device=device), module.initial_state(batch)
+        for what, function in ((READING, _read), (LEARNING, _learn)):
+            loop = None
+            if length == shortest and "reference" in module.backends:
+                chooser: Any = module
+                usual, chooser.backend = chooser.backend, "reference"
+                loop = "token loop", rate(function, length)
+                chooser.backend = usual
+            figure = rate(function, length)
+            reading = figure if length == shortest and what == READING else reading
+            yield _row(name, what, length, figure, size, loop)
+    x, state = torch.randn(batch, module.dim, device=device), module.initial_state(batch)
     with torch.inference_mode():
         time = seconds(lambda: module.step(x, state), budget=budget)
-    yield row("step", 1, batch, time, None)
-
-
-def _loop_rate(module: Memory, x: Tensor, budget: float) -> tuple[str, float] | None:
-    """Measure the token loop of the memory's reference backend, if it has one."""
-    if "reference" not in module.backends:
-        return None
-    chooser: Any = module
-    usual, chooser.backend = chooser.backend, "reference"
-    time = seconds(lambda: _read(module, x), budget=budget, least=1)
-    chooser.backend = usual
-    return "token loop", x[..., 0].numel() / time
+    yield _row(name, "step", 1, batch / time, size, (f"{READING} of {shortest:,}", reading))
 
 
 @torch.inference_mode()
 def _read(module: Memory, x: Tensor) -> None:
     state = None
-    for piece in x.split(TRAINED, dim=1):
+    for piece in x.split(PIECE, dim=1):
         _, state = module(piece, state)
 
 
-def _learn(module: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor) -> None:
-    y, _ = module(x.requires_grad_())
-    y.square().mean().backward()
+def _learn(module: Memory, x: Tensor) -> None:
+    state = None
+    for piece in x.split(PIECE, dim=1):
+        y, state = module(piece.requires_grad_(), None if state is None else states.detach(state))
+        y.square().mean().backward()
 
 
-def _titans(dim: int, batch: int, lengths: Sequence[int], budget: float, device: str) -> Iterator[dict[str, Any]]:
-    """Measure titans-pytorch's NeuralMemory, where it is installed, at the shortest length."""
+def _titans(dim: int, batch: int, length: int, budget: float, device: str) -> Iterator[dict[str, Any]]:
     try:
         from titans_pytorch import NeuralMemory
     except ImportError:
         return
-    module, length = NeuralMemory(dim=dim, chunk_size=64).to(device), min(lengths)
+    module: nn.Module = NeuralMemory(dim=dim, chunk_size=64).to(device)
     x = torch.randn(batch, length, dim, device=device)
-    for what, function in (("forward", torch.no_grad()(module)), ("forward and backward", lambda x: _learn(module, x))):
-        rate = batch * length / seconds(lambda function=function: function(x), budget=budget, least=1)  # type: ignore[misc]
-        yield {"name": "titans-pytorch", "what": what, "length": length, "per_second": rate, "bytes": None} | {
-            "ratio": None,
-            "peer": None,
-        }
+    with torch.no_grad():
+        _, state = module(x)
+    held = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in held) // batch
+
+    def learn() -> None:
+        y, _ = module(x.requires_grad_())
+        y.square().mean().backward()
+
+    for what, function in ((READING, torch.no_grad()(lambda: module(x))), (LEARNING, learn)):
+        yield _row("titans-pytorch", what, length, batch * length / seconds(function, budget=budget), size)

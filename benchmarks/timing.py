@@ -3,22 +3,44 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
+from recurra.errors import UserError
+
 
 def seconds(function: Callable[[], object], *, budget: float = 1.0, least: int = 3) -> float:
-    """Give the median time of a call: after one to warm up, as many as fit the budget, at least ``least``."""
-    function()
+    """Give the median time of a call: after one to warm up, as many as fit the budget, at least ``least``.
+
+    A first call that takes more than the budget has warmed up on its way, and stands for all.
+    """
+    if (first := _once(function)) > budget:
+        return first
     times: list[float] = []
     while len(times) < least or sum(times) < budget:
-        start = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+        times.append(_once(function))
     return statistics.median(times)
+
+
+def _once(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def require_counts(**options: int | Sequence[int]) -> None:
+    """Refuse what cannot be counted or measured.
+
+    Raises:
+        UserError: if an option, or an entry of one, is less than 1, or has no entry.
+    """
+    for name, given in options.items():
+        numbers = [given] if isinstance(given, int) else given
+        if not numbers or min(numbers) < 1:
+            raise UserError(f"{name} must be at least 1, got {given}")
 
 
 def matrix_rate(size: int = 512, *, device: str = "cpu") -> float:
@@ -31,4 +53,5 @@ def machine(device: str = "cpu") -> str:
     """Name the machine that figures are of."""
     if device != "cpu":
         return torch.cuda.get_device_name()
-    return f"CPU, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"CPU, {platform.machine()}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"

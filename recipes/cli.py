@@ -4,9 +4,11 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -160,34 +162,47 @@ def read(arguments: list[str]) -> Answer:
 
 def bench(arguments: list[str]) -> Answer:
     """Measure speed and memory, side by side with the peers that are installed."""
-    from recurra.recipes import parsing
+    listed = {"memory": "tokens per second of every memory, by length", "rl": "environment steps per second of agents"}
+    parser = _parser("bench", bench)
+    parser.usage = "recurra bench WHAT [--out FILE] [--json] [--option value ...]"
+    parser.epilog = "The options of a benchmark: recurra bench WHAT --help"
+    parser.add_argument("what", help="; ".join(f"{name}: {summary}" for name, summary in listed.items()))
+    parser.add_argument("--out", help="a new file to write the result to, with versions and commit")
+    if not arguments or arguments[0].startswith("-"):
+        parser.parse_args(arguments)
+    what, *rest = arguments
+    if what not in listed:
+        raise UserError(f"there is no benchmark {what!r}; {nearest(what, listed)}")
+    from recurra.benchmarks import memories, results, timing, training
+    from recurra.recipes import devices, parsing
 
-    parser = parsing.parser("recurra bench")
-    parser.description = bench.__doc__
-    parser.add_argument("what", help="memory: tokens per second of every memory, by length")
-    parser.add_argument("--config", action="config", help="a YAML file of these options")
-    parser.add_argument("--names", type=list[str] | None, default=None, help="which memories; all by default")
-    parser.add_argument("--dim", type=int, default=128, help="their width")
-    parser.add_argument("--batch", type=int, default=4, help="streams side by side")
-    parser.add_argument("--lengths", type=list[int], default=[1_000, 10_000, 100_000], help="tokens of each stream")
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds for each figure, about")
-    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parsing.parse(parser, arguments).as_dict()
+    inner = parsing.parser(f"recurra bench {what}")
+    inner.description = listed[what]
+    inner.add_argument("--config", action="config", help="a YAML file of these options")
+    inner.add_function_arguments(memories.run if what == "memory" else training.run, skip={"train"})
+    inner.add_argument(
+        "--out", type=str | None, default=None, help="a new file to write the result to, with versions and commit"
+    )
+    inner.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parsing.parse(inner, rest).as_dict()
     del options["json"], options["config"]
-    what = options.pop("what")
-    if what != "memory":
-        raise UserError(f"there is no benchmark {what!r}; {nearest(what, ['memory'])}")
-    from recurra.benchmarks import memories as benchmark
-    from recurra.benchmarks import timing
-    from recurra.recipes import devices
+    out = options.pop("out")
+    path = None if out is None else results.free(out)  # before minutes of measuring
+    if what == "memory":
+        options["device"] = devices.device(options["device"]).type
+        rows = memories.run(**options)
+    else:
+        from recurra.recipes import train as train_recipe
 
-    where = devices.device(options.pop("device")).type
-    rows = benchmark.run(options.pop("names"), **options, device=where)
-    rate = timing.matrix_rate(device=where)
-    machine = timing.machine(where)
-    said = f"{machine}; float32 matrix products: {rate / 1e9:,.0f} GFLOP/s"
-    return {"rows": rows, "machine": machine, "matrix_flops_per_second": rate}, [_table(rows), said]
+        with tempfile.TemporaryDirectory() as root:
+            rows = training.run(partial(train_recipe, root=root), **options)
+    result = {"rows": rows, "machine": timing.machine(options.get("device", "cpu"))}
+    if path is not None:
+        results.write(path, result, command=["recurra", "bench", *arguments])
+    shown_rows = [{name: value for name, value in row.items() if name not in ("parameters", "peer")} for row in rows]
+    peers = " or ".join(dict.fromkeys(row["peer"] for row in rows if row["peer"]))
+    said = [f"ratio: to {peers or 'a peer, if it were installed'}", result["machine"]]
+    return result, [_table(shown_rows), *said, *([] if path is None else [f"written to {path}"])]
 
 
 COMMANDS: dict[str, Callable[[list[str]], Answer]] = {

@@ -1,21 +1,112 @@
 """Benchmarks measure what they say; their figures are not tested."""
 
 import json
+import sys
 
+import pytest
+
+from recurra.benchmarks import training
 from recurra.recipes import cli
 
 
-def test_bench_memory(capsys):
-    arguments = ["--names", "[none,gru,delta_net]", "--lengths", "[20,40]", "--budget", "0.01", "--dim", "8", "--json"]
-    assert cli.main(["bench", "memory", *arguments]) == 0
-    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+def bench(capsys, *arguments):
+    assert cli.main(["bench", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+
+
+def test_memory(capsys):
+    options = ["--names", "[none,gru,delta_net]", "--lengths", "[20,40]", "--budget", "0.01", "--dim", "8"]
+    rows = bench(capsys, "memory", *options)
     assert all({"name", "what", "per_second", "bytes", "ratio", "peer"} <= row.keys() for row in rows)
-    assert {row["what"] for row in rows} == {"forward", "forward and backward", "step"}
     assert all(row["per_second"] > 0 for row in rows)
-    looped = [row for row in rows if row["name"] == "delta_net" and row["what"] == "forward"]
-    assert all(row["peer"] == "token loop" and row["ratio"] > 0 for row in looped)
+    assert {(row["what"], row["length"]) for row in rows if row["name"] == "gru"} == {
+        *((what, length) for what in ("forward", "forward and backward") for length in (20, 40)),
+        ("step", 1),
+    }
+    assert rows[0]["name"] == "matrix product"
+    looped = {
+        (row["what"], row["length"]) for row in rows if row["name"] == "delta_net" and row["peer"] == "token loop"
+    }
+    assert looped == {("forward", 20), ("forward and backward", 20)}
+    assert next(row for row in rows if row["name"] == "gru")["bytes"] == 32
 
 
-def test_unknown_benchmark(capsys):
-    assert cli.main(["bench", "memry"]) == 2
-    assert "did you mean 'memory'" in capsys.readouterr().err
+def test_rl(capsys):
+    """What is measured of ourselves; sb3-contrib is a peer, not a dependency."""
+    options = ["--names", "[gru]", "--updates", "2", "--rollout", "8", "--batches", "[1,3]", "--budget", "0.01"]
+    rows = [row for row in bench(capsys, "rl", *options) if row["name"] == "gru"]
+    assert [(row["what"], row["batch"]) for row in rows] == [("training", 16), ("acting", 1), ("acting", 3)]
+    assert all(row["per_second"] > 0 and row["bytes"] == 256 for row in rows)
+    acting = rows[2]
+    assert acting["per_second"] == pytest.approx(3 / acting["microseconds"] * 1e6)
+
+
+def test_the_peer_of_rl_has_equal_work(tmp_path, capsys):
+    """The peer's script is told the same as our own training; here another program stands for it."""
+    seen = tmp_path / "seen.jsonl"
+    peer = tmp_path / "python"
+    peer.write_text(
+        f"#!{sys.executable}\nimport json, sys\n"
+        f"open({str(seen)!r}, 'a').write(sys.argv[2] + '\\n')\n"
+        "threads = json.loads(sys.argv[2])['threads']\n"
+        "print(json.dumps({'per_second': 10.0 * threads, 'acting': [2.0 / threads], 'parameters': 7, 'bytes': 8}))\n"
+    )
+    peer.chmod(0o755)
+    told = []
+
+    def train(recipe, **settings):
+        told.append(settings)
+        return {"steps_per_second": 60.0}
+
+    rows = training.run(train, ["gru"], peer_python=str(peer), rounds=1, batches=[4], budget=0.001, epochs=3, updates=5)
+    options = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert [option["threads"] for option in options] == [1, 2]
+    for option in options:
+        assert told[0]["steps"] == option["rollout"] * option["environments"] * option["updates"]
+        assert told[0]["env.corridor"] == option["corridor"]
+        for name in ("rollout", "epochs", "minibatches"):
+            assert told[0][f"ppo.{name}"] == option[name]
+    found = {(row["name"], row["what"]): row for row in rows}
+    assert found["gru", "training"]["ratio"] == 3.0  # of 60 to 20, the better of the peer's two
+    assert found["RecurrentPPO, 1 thread", "training"]["ratio"] is None
+    assert found["RecurrentPPO, 2 threads", "acting"]["per_second"] == 4.0
+    assert found["gru", "acting"]["ratio"] == pytest.approx(found["gru", "acting"]["per_second"] / 4.0)
+
+
+def test_results_in_a_file(tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    options = ["--names", "[none]", "--lengths", "[5]", "--budget", "0.01", "--out", str(path)]
+    rows = bench(capsys, "memory", *options)
+    written = json.loads(path.read_text())
+    assert written["rows"] == rows
+    assert written["versions"].keys() >= {"recurra", "torch", "python"}
+    assert written["command"][:3] == ["recurra", "bench", "memory"]
+    before = path.read_text()
+    assert cli.main(["bench", "memory", *options]) == 2
+    assert "not overwritten" in capsys.readouterr().err
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["memry"], "did you mean 'memory'"),
+        ([], "required: what"),
+        (["rl", "--names", "[gruu]"], "did you mean 'gru'"),
+        (["memory", "--lenghts", "[5]"], "did you mean 'lengths'"),
+        (["memory", "--out", "nowhere/at/all.json"], "is no folder"),
+        (["rl", "--names", "[gru]", "--peer_python", "/no/such/python"], "cannot be run"),
+        (["rl", "--rounds", "0"], "rounds must be at least 1"),
+        (["memory", "--lengths", "[]"], "lengths must be at least 1"),
+    ],
+)
+def test_mistakes(arguments, message, capsys):
+    assert cli.main(["bench", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help(capsys):
+    assert cli.main(["bench", "--help"]) == 0
+    assert "environment steps per second" in capsys.readouterr().out
+    assert cli.main(["bench", "rl", "--help"]) == 0
+    assert "--peer_python" in capsys.readouterr().out

@@ -1,0 +1,158 @@
+"""``recurra bench rl``: environment steps per second of training and of acting, beside sb3-contrib's RecurrentPPO."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gymnasium import spaces
+
+from recurra import memory
+from recurra.agents import ActorCritic
+from recurra.benchmarks.acting import acting
+from recurra.benchmarks.timing import require_counts
+from recurra.errors import UserError
+from recurra.memory import state as states
+
+PEER = "RecurrentPPO"
+
+#: Of the passive T-Maze that all learn in: each episode draws its own.
+CORRIDOR = [2, 32]
+
+
+class Measured(NamedTuple):
+    """What is known of a contestant: environment steps per second of training, and seconds of an acting step."""
+
+    per_second: float
+    acting: list[float]
+    parameters: int
+    bytes: int
+
+
+def run(
+    train: Callable[..., dict[str, Any]],
+    names: list[str] | None = None,
+    *,
+    dim: int = 64,
+    expansion: float = 4.0,
+    environments: int = 16,
+    rollout: int = 128,
+    updates: int = 10,
+    epochs: int = 4,
+    minibatches: int = 2,
+    rounds: int = 2,
+    batches: Sequence[int] = (1, 16, 1024),
+    budget: float = 0.5,
+    peer_python: str | None = None,
+) -> list[dict[str, Any]]:
+    """Measure agents in training, whole loop beside whole loop, and in acting.
+
+    All train in the same T-Maze, with the same environment steps, rollouts, epochs and minibatches. The peer runs in a
+    process of its own, with 1 CPU thread and with 2, and the better of each figure is what we are compared with. Rounds
+    take turns, and each contestant's best counts: other work on the machine only ever slows.
+
+    Args:
+        train: `recurra.recipes.train`, with a folder for its runs.
+        names: which memories; all listed ones by default.
+        dim: width of the networks.
+        expansion: of our blocks' MLPs; 0 leaves them out, and the peer's own layers after its LSTM too.
+        environments: how many side by side.
+        rollout: steps of each between updates.
+        updates: rollouts that are learnt from.
+        epochs: how often each is.
+        minibatches: in how many parts.
+        rounds: how often each contestant trains and acts.
+        batches: how many environments to act in at once.
+        budget: seconds for each figure of acting, about.
+        peer_python: a Python that has sb3-contrib; by default this one, if it has.
+
+    Returns:
+        A row for each figure: ``name``, ``what``, ``batch`` (environments), ``per_second`` (environment steps),
+        ``microseconds`` (of an acting step, all environments together), ``parameters``, ``bytes`` of state for one
+        stream, and ``ratio`` to the ``peer``.
+
+    Raises:
+        UserError: if there is no such memory, a number is less than 1, or ``peer_python`` cannot run the peer.
+    """
+    agents = {name: _agent(name, dim, expansion) for name in names or memory.names()}
+    require_counts(rounds=rounds, updates=updates, batches=batches)
+    equal = {"rollout": rollout, "epochs": epochs, "minibatches": minibatches}
+
+    def ours(name: str) -> Measured:
+        settings: dict[str, Any] = {f"ppo.{option}": value for option, value in equal.items()}
+        settings |= {"ppo.sequence": rollout, "env.corridor": CORRIDOR, "curriculum": None, "memory": name}
+        settings |= {"dim": dim, "expansion": expansion, "environments": environments, "threads": 1}
+        told = train("tmaze", steps=updates * rollout * environments, **settings)
+        agent = agents[name]
+        parameters = sum(parameter.numel() for parameter in agent.parameters())
+        size = states.nbytes(agent.memory.initial_state(1))
+        return Measured(told["steps_per_second"], acting(agent, batches, budget=budget), parameters, size)
+
+    def peer(threads: int) -> Measured:
+        options = {**equal, "corridor": CORRIDOR, "environments": environments, "updates": updates, "dim": dim}
+        options |= {"threads": threads, "seed": 0, "batches": list(batches), "budget": budget}
+        # None: as it comes, two layers of 64 for the actor and two for the critic.
+        return Measured(**_script(peer_python or sys.executable, options | {"layers": None if expansion else []}))
+
+    contestants: dict[str, Callable[[], Measured]] = {}
+    if peer_python is not None or importlib.util.find_spec("sb3_contrib") is not None:
+        contestants = {f"{PEER}, 1 thread": lambda: peer(1), f"{PEER}, 2 threads": lambda: peer(2)}
+    peers = list(contestants)
+    contestants |= {name: lambda name=name: ours(name) for name in agents}  # type: ignore[misc]
+    turns = [{name: measure() for name, measure in contestants.items()} for _ in range(rounds)]
+    best = {name: _best([turn[name] for turn in turns]) for name in contestants}
+    return _rows(best, _best([best[name] for name in peers]) if peers else None, environments, batches)
+
+
+def _agent(name: str, dim: int, expansion: float) -> ActorCritic:
+    return ActorCritic(spaces.Box(-1, 1, (2,)), spaces.Discrete(4), memory=name, dim=dim, expansion=expansion)
+
+
+def _script(python: str, options: dict[str, Any]) -> dict[str, Any]:
+    script = Path(__file__).with_name("recurrent_ppo.py")
+    try:
+        done = subprocess.run([python, script, json.dumps(options)], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UserError(f"{python} cannot be run: {error.strerror}") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(f"{PEER} does not run in {python}: {last}; it needs sb3-contrib and gymnasium")
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def _best(several: list[Measured]) -> Measured:
+    quickest = [min(times) for times in zip(*(one.acting for one in several), strict=True)]
+    return several[0]._replace(per_second=max(one.per_second for one in several), acting=quickest)
+
+
+def _rows(
+    measured: dict[str, Measured], peer: Measured | None, environments: int, batches: Sequence[int]
+) -> list[dict[str, Any]]:
+    def row(
+        name: str, what: str, batch: int, rate: float, step: float | None, reference: float | None
+    ) -> dict[str, Any]:
+        compared = reference is not None and not name.startswith(PEER)
+        return {
+            "name": name,
+            "what": what,
+            "batch": batch,
+            "per_second": rate,
+            "microseconds": None if step is None else step * 1e6,
+            "parameters": measured[name].parameters,
+            "bytes": measured[name].bytes,
+            "ratio": rate / reference if compared and reference else None,
+            "peer": PEER if compared else None,
+        }
+
+    rows = []
+    for name, one in measured.items():
+        rows.append(row(name, "training", environments, one.per_second, None, peer and peer.per_second))
+    for index, batch in enumerate(batches):
+        for name, one in measured.items():
+            reference = None if peer is None else batch / peer.acting[index]
+            rows.append(row(name, "acting", batch, batch / one.acting[index], one.acting[index], reference))
+    return rows
