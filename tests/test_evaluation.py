@@ -1,6 +1,7 @@
 """Evaluation: reading ahead changes nothing, and every door, grid and mistake gives what it should."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -268,8 +269,12 @@ def test_misspelt_options_and_ids(trained: dict[str, str]) -> None:
     assert "there is no environment 'CartPol-v1'" in refused(trained["pole"], env={"id": "CartPol-v1"})
 
 
-def test_an_agents_folder_says_not_what_it_was_trained_in(trained: dict[str, str]) -> None:
-    assert "name it with --env.id" in refused(f"{trained['maze']}/agent")
+def test_an_agents_folder_away_from_its_run_says_not_what_it_was_trained_in(
+    trained: dict[str, str], tmp_path: Path
+) -> None:
+    assert evaluate(f"{trained['maze']}/agent", episodes=1)["env"] == "recurra/TMaze-v0"
+    alone = shutil.copytree(f"{trained['maze']}/agent", tmp_path / "away" / "agent")
+    assert "name it with --env.id" in refused(str(alone))
 
 
 def test_a_report_where_a_file_is(trained: dict[str, str], tmp_path: Path) -> None:
