@@ -49,7 +49,9 @@ def record(agent: ActorCritic, options: dict[str, Any], *, seed: int, most: int 
     """
     options = dict(options)
     name = options.pop("id")
-    draws = "ansi" in gymnasium.make(name, **options).metadata.get("render_modes", ())
+    env = gymnasium.make(name, **options)
+    draws = "ansi" in env.metadata.get("render_modes", ())
+    env.close()
     env = gymnasium.make(name, **options, render_mode="ansi" if draws else None)
     obs, _ = env.reset(seed=seed)
     state: Any = agent.memory.initial_state(1)
@@ -61,7 +63,8 @@ def record(agent: ActorCritic, options: dict[str, Any], *, seed: int, most: int 
     while not over and len(rewards) < most:
         before = state
         action, state = agent.act(obs, before)
-        strengths.append([write_strength(*pair) for pair in zip(before.layers, state.layers, strict=True)])
+        layers = zip(before.layers, state.layers, strict=True)
+        strengths.append([write_strength(*pair) for pair in layers])
         observations.append(obs)
         if isinstance(env.unwrapped, TMaze):
             places.append(env.unwrapped.place[0])

@@ -148,11 +148,12 @@ def _walk(episode: Recording, axes: Any) -> None:
         if told and not at_junction:
             axes.text(step, episode.places[step], "▲" if told > 0 else "▼", color="tab:blue", ha="center", va="bottom")
         if at_junction and action in (1, 3):
-            colour = "tab:green" if reward > 0 else "tab:red"
+            wrong = step == steps[-1]  # any other turn that is not right may still be taken back
+            colour = "tab:green" if reward > 0 else "tab:red" if wrong else "tab:gray"
             axes.text(step, episode.places[step], "▲" if action == 1 else "▼", color=colour, ha="center", va="bottom")
     axes.margins(y=0.2)
     axes.set(ylabel="cell")
-    axes.set_title("cues in blue, right turns in green, wrong ones in red", fontsize="small")
+    axes.set_title("cues in blue, right turns in green, a wrong one in red", fontsize="small")
     axes.grid(alpha=0.3)
 
 
