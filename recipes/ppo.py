@@ -5,10 +5,10 @@ the states stored at their starts, resets included, so gradients flow through th
 """
 
 import math
+from itertools import chain
 from typing import Any, NamedTuple
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from recurra.agents import ActorCritic
 from recurra.errors import UserError
 from recurra.memory import state as states
+from recurra.recipes import processes
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.rollout import Collector, Rollout
 from recurra.recipes.settings import PPOOptions
@@ -68,13 +69,14 @@ class Batch(NamedTuple):
 def sequences(rollout: Rollout, length: int, *, discount: float, trace: float) -> Batch:
     """Cut a rollout into sequences of a length, each with the memory's state at its start.
 
-    Advantages are normalised over the whole rollout (over what is present); returns are what the critic is to learn.
+    Advantages are normalised over the whole rollout (over what is present, in every process that learns from it);
+    returns are what the critic is to learn.
     """
     advantage = advantages(
         rollout.rewards, rollout.values, rollout.ends, rollout.next_value, discount=discount, trace=trace
     )
     returns = advantage + rollout.values
-    known = advantage[rollout.present]
+    known = torch.cat([part.to(advantage.device) for part in processes.gather(advantage[rollout.present])])
     advantage = (advantage - known.mean()) / (known.std() + 1e-8)
 
     # (batch, time, ...) -> (pieces * batch, length, ...), piece by piece like the stored states.
@@ -103,6 +105,7 @@ class PPO(lightning.LightningModule):
         updates: how many rollouts to learn from.
         seed: names the episodes that begin anew at checkpoints, where environments cannot be saved.
         curriculum: what grows as the agent succeeds.
+        devices: how many processes learn together, each in environments of its own.
     """
 
     def __init__(
@@ -114,11 +117,12 @@ class PPO(lightning.LightningModule):
         updates: int,
         seed: int,
         curriculum: Curriculum | None = None,
+        devices: int = 1,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.agent, self.collector, self.options, self.curriculum = agent, collector, options, curriculum
-        self.updates, self.seed, self.done = updates, seed, 0
+        self.updates, self.seed, self.devices, self.done = updates, seed, devices, 0
         self.metrics: dict[str, float] = {}
         count = collector.streams.num * (options.rollout // options.sequence)
         if count < options.minibatches:
@@ -156,11 +160,7 @@ class PPO(lightning.LightningModule):
     @property
     def steps_per_update(self) -> int:
         """Environment steps in a rollout."""
-        return self.options.rollout * self.collector.streams.num
-
-    @property
-    def _restart_seed(self) -> int:
-        return int(np.random.SeedSequence([self.seed, self.done]).generate_state(1)[0])
+        return self.options.rollout * self.collector.streams.num * self.devices
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Give Adam, with the epsilon that PPO's authors use."""
@@ -179,8 +179,8 @@ class PPO(lightning.LightningModule):
         rollout = self.collector.collect(self.agent, steps=options.rollout, sequence=options.sequence)
         self.metrics = self._learn(rollout)
         self.done += 1
-        finished = self.collector.take_finished()
-        recent = self.collector.episodes
+        finished = list(chain(*processes.gather(self.collector.take_finished())))
+        recent = list(chain(*processes.gather(list(self.collector.episodes))))
         self.metrics |= {
             "episodes": float(len(finished)),
             "mean_return": _mean([episode.total for episode in recent]),
@@ -200,26 +200,26 @@ class PPO(lightning.LightningModule):
         resumed run sees what an unbroken one sees.
         """
         if not self.saves:
-            self.collector.restart(self._restart_seed)
+            self.collector.restart(processes.seed(self.seed, self.done))
         checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
         checkpoint["ppo"] = {
             "done": self.done,
-            "collector": self.collector.state_dict(),
+            "collectors": processes.gather(self.collector.state_dict()),
             "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": processes.gather(torch.get_rng_state()),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from where `on_save_checkpoint` was called; the random numbers follow when training starts."""
         saved = checkpoint["ppo"]
         self.done = saved["done"]
-        self.collector.load_state_dict(saved["collector"], self.agent)
+        self.collector.load_state_dict(saved["collectors"][processes.rank()], self.agent)
         if not self.saves:
-            self.collector.restart(self._restart_seed)
+            self.collector.restart(processes.seed(self.seed, self.done))
         if self.curriculum is not None:
             self.curriculum.load_state_dict(saved["curriculum"])
             self._set_curriculum(self.curriculum)
-        self._random = saved["random"]
+        self._random = saved["random"][processes.rank()]
 
     def _set_curriculum(self, curriculum: Curriculum) -> None:
         for name, value in curriculum.settings.items():
@@ -242,31 +242,41 @@ class PPO(lightning.LightningModule):
         for _ in range(options.epochs):
             for rows in torch.randperm(len(batch.first), device=batch.first.device).tensor_split(options.minibatches):
                 part = states.select(batch, rows)
-                if not part.present.any():
+                share = processes.mean(part.present.sum().float())
+                if not share:
                     continue
-                loss, figures = self.losses(part)
+                loss, figures = self.losses(part, share)
                 optimizer.zero_grad()  # type: ignore[union-attr]
                 self.manual_backward(loss)
                 figures["gradient_norm"] = nn.utils.clip_grad_norm_(self.agent.parameters(), options.gradient_norm)
                 optimizer.step()  # type: ignore[union-attr]
                 seen.append({name: figure.item() for name, figure in figures.items()})
-        return {name: sum(figures[name] for figures in seen) / len(seen) for name in seen[0]}
+        everyones = list(chain(*processes.gather(seen)))
+        return {name: sum(figures[name] for figures in everyones) / len(everyones) for name in seen[0]}
 
-    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss of sequences that are read again from their starts, and figures to watch."""
+    def losses(self, batch: Batch, share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of sequences that are read again from their starts, and figures to watch.
+
+        All are means over what is present, of which every process has ``share`` on average: DDP takes the mean of the
+        processes' gradients, and that is then the gradient of one process on everyone's sequences.
+        """
+
+        def mean(figures: Tensor) -> Tensor:
+            return figures.sum() / share
+
         options, present = self.options, batch.present
         output, _ = self.agent(batch.obs, batch.starts, first=batch.first, present=None if present.all() else present)
         ratio = (output.policy.log_prob(batch.actions) - batch.log_probs)[present].exp()
         gain = batch.advantages[present]
-        policy_loss = -torch.min(ratio * gain, ratio.clamp(1 - options.clip, 1 + options.clip) * gain).mean()
-        value_loss = (output.value - batch.returns)[present].square().mean()
-        entropy = output.policy.entropy()[present].mean()
+        policy_loss = -mean(torch.min(ratio * gain, ratio.clamp(1 - options.clip, 1 + options.clip) * gain))
+        value_loss = mean((output.value - batch.returns)[present].square())
+        entropy = mean(output.policy.entropy()[present])
         figures = {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "divergence": (ratio - 1 - ratio.log()).mean(),
-            "clipped": ((ratio - 1).abs() > options.clip).float().mean(),
+            "divergence": mean(ratio - 1 - ratio.log()),
+            "clipped": mean(((ratio - 1).abs() > options.clip).float()),
         }
         loss = policy_loss + options.value * value_loss - options.entropy * entropy
         return loss, {name: figure.detach() for name, figure in figures.items()}

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 
 from recurra.memory import state as states
@@ -35,6 +36,11 @@ def followed() -> str | None:
 def rank() -> int:
     """Count the processes before this one: 0 in the one that leads."""
     return int(os.environ.get("LOCAL_RANK", 0)) if _FOLDER in os.environ else 0
+
+
+def seed(*numbers: int) -> int:
+    """Draw a seed from whole numbers, another one in each process."""
+    return int(np.random.SeedSequence([*numbers, *([rank()] if rank() else [])]).generate_state(1)[0])
 
 
 def gather(value: Any) -> list[Any]:

@@ -254,7 +254,8 @@ class ActingRecipe(Recipe):
         named = isinstance(self.env.get("id"), str)
         _require(named, "env needs the id of a Gymnasium environment, such as --env.id CartPole-v1")
         _require(self.environments >= 1, f"environments must be at least 1, got {self.environments}")
-        _require(self.devices == 1, f"agents that act are trained by one process, got devices {self.devices}")
+        shared = self.environments % self.devices == 0
+        _require(shared, f"{self.environments} environments cannot be shared out to {self.devices} devices")
 
     @property
     def steps_per_update(self) -> int:

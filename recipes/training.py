@@ -130,12 +130,22 @@ def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
         curriculum = Curriculum(recipe.curriculum, env=options)
         make_streams(name, 1, **options).close()  # a wrong target is told now, not when it is reached
         options |= curriculum.settings
-    streams = make_streams(name, recipe.environments, **options)
+    streams = make_streams(name, recipe.environments // recipe.devices, **options)
     agent = ActorCritic(streams.observation_space, streams.action_space, **network)
-    collector = Collector(
-        streams, seed=recipe.seed, discount=recipe.ppo.discount, scale_rewards=recipe.ppo.scale_rewards
+    seed = recipe.seed
+    if processes.rank():  # the same weights in every process, other episodes and actions
+        seed = processes.seed(recipe.seed)
+        torch.manual_seed(seed)
+    collector = Collector(streams, seed=seed, discount=recipe.ppo.discount, scale_rewards=recipe.ppo.scale_rewards)
+    return PPO(
+        agent,
+        collector,
+        options=recipe.ppo,
+        updates=recipe.updates,
+        seed=recipe.seed,
+        curriculum=curriculum,
+        devices=recipe.devices,
     )
-    return PPO(agent, collector, options=recipe.ppo, updates=recipe.updates, seed=recipe.seed, curriculum=curriculum)
 
 
 def _build_reading(recipe: ReadingRecipe, network: dict[str, Any]) -> Reading:

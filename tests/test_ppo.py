@@ -324,7 +324,7 @@ SHORT: dict[str, Any] = {
     "dim": 32,
     "ppo.rollout": 32,
     "ppo.sequence": 32,
-    "ppo.learning_rate": 1e-2,
+    "ppo.learning_rate": 3e-3,
     "threads": 1,
 }
 
