@@ -1,9 +1,24 @@
-"""Files that are there whole or not at all."""
+"""Writing files: whole or not at all, and where they can be written."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from recurra.errors import UserError
+
+
+def writable(folder: str | os.PathLike[str], what: str) -> None:
+    """Make sure, before the work, that ``what`` can be written to a folder, which need not be there yet.
+
+    Raises:
+        UserError: if it cannot.
+    """
+    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file: name a folder for {what}")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{folder} cannot be written to: name another folder for {what}")
 
 
 @contextmanager

@@ -107,6 +107,9 @@ def evaluate(arguments: list[str]) -> Answer:
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--precision", type=str, default="32-true", help="32-true or bf16-mixed")
     parser.add_argument("--report", type=str | None, default=None, help="a folder to write an HTML report to")
+    parser.add_argument(
+        "--video", type=str | None, default=None, help="a folder to write an episode of each row to, as GIF"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parsing.parse(parser, arguments).as_dict()
     del options["json"], options["config"]
@@ -115,12 +118,13 @@ def evaluate(arguments: list[str]) -> Answer:
 
     result = measure(options.pop("runs"), **options)
     runs = list(dict.fromkeys(row["run"] for row in result["rows"]))
-    hidden = ("run", "env", "std_return", "seconds", "steps_per_second")
+    hidden = ("run", "env", "std_return", "seconds", "steps_per_second", "video")
     rows = [
         {"run": runs.index(row["run"]) + 1} | {name: value for name, value in row.items() if name not in hidden}
         for row in result["rows"]
     ]
     parts: list[Any] = [_table(rows), *(f"run {number}: {run}" for number, run in enumerate(runs, 1))]
+    parts += [f"video: {row['video']}" for row in result["rows"] if "video" in row]
     return result, [*parts, f"report: {result['report']}"] if "report" in result else parts
 
 

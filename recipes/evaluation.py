@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from recurra.agents import ActorCritic
 from recurra.agents.spaces import is_image
 from recurra.envs import Streams, make_streams
 from recurra.errors import UserError
+from recurra.files import writable
 from recurra.memory import state as states
 from recurra.recipes import devices, loading
 from recurra.recipes.rollout import Episode
@@ -33,6 +35,7 @@ def evaluate(
     device: str = "cpu",
     precision: str = "32-true",
     report: str | None = None,
+    video: str | None = None,
 ) -> dict[str, Any]:
     """Measure trained agents; the Python door of ``recurra eval``.
 
@@ -50,10 +53,11 @@ def evaluate(
         device: cpu, cuda or auto.
         precision: 32-true or bf16-mixed.
         report: a folder to write an HTML report to.
+        video: a folder to write moving pictures to: for each row, the first episode of its seed.
 
     Returns:
         ``run``, ``env``, ``episodes``, ``success_rate`` (None where the environment tells none), ``mean_return``,
-        ``std_return`` of the first row, and ``rows``, where each has these and the options of the grid.
+        ``std_return`` of the first row, and ``rows``, where each has these, the options of the grid and its ``video``.
 
     Raises:
         UserError: if a run, an option or a value is wrong.
@@ -69,33 +73,57 @@ def evaluate(
     where = devices.device(device)
     computing = devices.precision(precision, where)
     loaded = [(run, *loading.actor(run)) for run in runs]
+    trials = [
+        (run, agent, point, _options(run, known, {**env, **point}))
+        for run, agent, known in loaded
+        for point in _points(grid)
+    ]
+    _check(trials, report, video)
+    rows = []
+    for number, (run, agent, point, options) in enumerate(trials):
+        agent.to(where)
+        streams = make_streams(count=min(episodes, environments), **options)
+        start = time.perf_counter()
+        try:
+            with torch.inference_mode(), computing:
+                played = play(agent, streams, episodes=episodes, seed=seed)
+        finally:
+            streams.close()
+        figures = _figures(played, time.perf_counter() - start)
+        row = {"run": run, "memory": agent.config["memory"], "env": options["id"], **point, **figures}
+        if video is not None:
+            from recurra.recipes import video as videos
+
+            film = Path(video, f"{number}.gif")
+            videos.write(film, agent, options, seed=seed)
+            row["video"] = str(film)
+        rows.append(row)
+    names = ("run", "env", "episodes", "success_rate", "mean_return", "std_return")
+    result = {name: rows[0][name] for name in names} | {"rows": rows}
+    if report is not None:
+        from recurra.recipes import report as reports
+
+        _, agent, _, options = trials[0]
+        result["report"] = str(reports.write(report, result, list(grid), agent.cpu(), options, seed=seed))
+    return result
+
+
+def _check(trials: list[tuple[str, ActorCritic, Any, dict[str, Any]]], report: str | None, video: str | None) -> None:
+    """Tell what is wrong with any of the rows before the work on the first."""
+    for run, agent, _, options in trials:
+        streams = make_streams(count=1, **options)
+        streams.close()
+        check_spaces(agent, streams, run)
+        if video is not None:
+            from recurra.recipes import video as videos
+
+            videos.check(options)
+    if video is not None:
+        writable(video, "the videos")
     if report is not None:
         from recurra.recipes import report as reports
 
         reports.check(report)
-    rows = []
-    for run, agent, trained_env in loaded:
-        agent.to(where)
-        for point in _points(grid):
-            options = merge(trained_env, {**env, **point})
-            if "id" not in options:
-                raise UserError(f"{run} does not say what it was trained in: name it with --env.id")
-            streams = make_streams(count=min(episodes, environments), **options)
-            start = time.perf_counter()
-            try:
-                check_spaces(agent, streams, run)
-                with torch.inference_mode(), computing:
-                    played = play(agent, streams, episodes=episodes, seed=seed)
-            finally:
-                streams.close()
-            figures = _figures(played, time.perf_counter() - start)
-            rows.append({"run": run, "memory": agent.config["memory"], "env": options["id"], **point, **figures})
-    names = ("run", "env", "episodes", "success_rate", "mean_return", "std_return")
-    result = {name: rows[0][name] for name in names} | {"rows": rows}
-    if report is not None:
-        options = merge(loaded[0][2], {**env, **_points(grid)[0]})
-        result["report"] = str(reports.write(report, result, list(grid), loaded[0][1].cpu(), options, seed=seed))
-    return result
 
 
 def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int) -> list[Episode]:
@@ -208,6 +236,13 @@ def _alike(trained: Space, met: Space) -> bool:
     if isinstance(trained, spaces.Box) and isinstance(met, spaces.Box):
         return trained.shape == met.shape and is_image(trained) == is_image(met)
     return trained == met
+
+
+def _options(run: str, trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    options = merge(trained_in, given)
+    if "id" not in options:
+        raise UserError(f"{run} does not say what it was trained in: name it with --env.id")
+    return options
 
 
 def merge(trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from recurra.agents import ActorCritic
 from recurra.envs import make_streams
 from recurra.envs.documents import Source
-from recurra.recipes import devices, evaluation
+from recurra.recipes import devices, evaluation, video
 from recurra.recipes.reading import score
 from recurra.recipes.settings import ActingRecipe
 
@@ -21,14 +21,14 @@ class Evaluation(lightning.Callback):
     """Measures the agent every few updates and at the end, and leaves training as it would be without.
 
     Args:
-        measure: gives the figures of the agent after so many updates.
+        measure: gives the figures of the agent; a moving picture may be written to the path.
         names: of the figures; where nothing is measured they are NaN.
         every: updates between; 0 for none but the end's.
         precision: what is computed in, as in training.
     """
 
     def __init__(
-        self, measure: Callable[[Any, int], dict[str, float]], names: tuple[str, ...], *, every: int, precision: str
+        self, measure: Callable[[Any, Path], dict[str, float]], names: tuple[str, ...], *, every: int, precision: str
     ) -> None:
         self.measure, self.names, self.every, self.precision = measure, names, every, precision
 
@@ -36,10 +36,11 @@ class Evaluation(lightning.Callback):
         """Add the figures to the update's."""
         module.metrics |= dict.fromkeys(self.names, math.nan)
         if module.done == module.updates or (self.every and module.done % self.every == 0):
+            film = Path(trainer.default_root_dir, "videos", f"{module.done}.gif")
             module.agent.eval()
             # Not inference_mode: what a memory might keep of it could not be trained with.
             with isolate_rng(), torch.no_grad(), devices.precision(self.precision, module.device):
-                module.metrics |= self.measure(module.agent, module.done)
+                module.metrics |= self.measure(module.agent, film)
             module.agent.train()
 
 
@@ -51,7 +52,7 @@ class Scoring:
     def __init__(self, documents: list[Source]) -> None:
         self.documents = documents
 
-    def __call__(self, reader: Any, update: int) -> dict[str, float]:
+    def __call__(self, reader: Any, film: Path) -> dict[str, float]:
         """Read them all."""
         return {"held_out_bits_per_byte": score(reader, self.documents)}
 
@@ -73,18 +74,21 @@ class Playing:
         self.how = recipe.evaluation
         self.count = min(self.how.episodes, recipe.environments)
         self.options = evaluation.merge(recipe.env, self.how.env)
-        self.videos: Path | None = None
         streams = make_streams(count=1, **self.options)  # a mistake is told now
         streams.close()
         evaluation.check_spaces(agent, streams, "the agent")
+        if self.how.video:
+            video.check(self.options)
 
-    def __call__(self, agent: ActorCritic, update: int) -> dict[str, float]:
+    def __call__(self, agent: ActorCritic, film: Path) -> dict[str, float]:
         """Play the episodes, in environments of its own."""
         streams = make_streams(count=self.count, **self.options)
         try:
             played = evaluation.play(agent, streams, episodes=self.how.episodes, seed=self.how.seed)
         finally:
             streams.close()
+        if self.how.video:
+            video.write(film, agent, self.options, seed=self.how.seed)
         success = [episode.success for episode in played]
         return {
             "eval_mean_return": sum(episode.total for episode in played) / len(played),

@@ -2,13 +2,13 @@
 
 import html
 import json
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from recurra.agents import ActorCritic
 from recurra.errors import UserError
+from recurra.files import writable
 from recurra.recipes.episode import Recording, record
 from recurra.recipes.figures import shown
 
@@ -49,15 +49,11 @@ def check(folder: str) -> None:
     """Make sure, before the work, that a report can be written.
 
     Raises:
-        UserError: if matplotlib is missing, or the path is a file's.
+        UserError: if matplotlib is missing, or the folder cannot be made or written to.
     """
     if find_spec("matplotlib") is None:
         raise UserError("a report needs matplotlib: pip install 'recurra[report]'")
-    if Path(folder).exists() and not Path(folder).is_dir():
-        raise UserError(f"{folder} is a file: name a folder for the report")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder} cannot be written to")
+    writable(folder, "the report")
 
 
 def write(
@@ -74,6 +70,7 @@ def write(
         seed: of that episode.
     """
     page = Path(folder, "index.html")
+    page.parent.mkdir(parents=True, exist_ok=True)
     body = [_table(result["rows"], grid)]
     axis = next((name for name in grid if all(isinstance(row[name], int | float) for row in result["rows"])), None)
     if axis is not None:

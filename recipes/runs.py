@@ -37,7 +37,6 @@ class Run:
         self.checkpoint = self.folder / "last.ckpt"
         self.agent = self.folder / "agent"
         self.best = self.folder / "best"
-        self.videos = self.folder / "videos"
         self.result = self.folder / "result.json"
         self._lock: IO[str] | None = None
 

@@ -203,6 +203,7 @@ def _fit(
         strategy="ddp" if recipe.devices > 1 else "auto",
         precision=recipe.precision,  # type: ignore[arg-type]
         max_epochs=1,
+        default_root_dir=run.folder,
         logger=_loggers(run.folder),
         callbacks=[callback for callback in in_turn if callback is not None],
         enable_checkpointing=False,

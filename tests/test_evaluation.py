@@ -281,8 +281,9 @@ def test_a_report_where_a_file_is(trained: dict[str, str], tmp_path: Path) -> No
     pytest.importorskip("matplotlib")
     (tmp_path / "taken").write_text("")
     assert "is a file: name a folder for the report" in refused(trained["maze"], report=str(tmp_path / "taken"))
-    with pytest.raises(OSError, match="beneath"):
-        evaluate(trained["maze"], report=str(tmp_path / "taken" / "beneath"))
+    assert "is a file: name a folder for the report" in refused(trained["maze"], report=str(tmp_path / "taken" / "a"))
+    refused(trained["maze"], report=str(tmp_path / "new"), grid={"corridor": [5, -1]})
+    assert not (tmp_path / "new").exists()  # the mistake was told before the work
 
 
 def test_checkpoints_that_are_damaged_or_missing(trained: dict[str, str], tmp_path: Path) -> None:

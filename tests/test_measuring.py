@@ -84,6 +84,16 @@ def test_the_best_agent_gives_its_figure_again(tmp_path: Path, texts: dict[str, 
     assert row["bits_per_byte"] == pytest.approx(best["figure"], abs=1e-5)
 
 
+def test_each_evaluation_may_be_filmed(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    without, filmed = maze(tmp_path, **PLAYING), maze(tmp_path, **PLAYING, **{"evaluation.video": True})
+    assert same_weights(f"{without['run']}/agent", f"{filmed['run']}/agent")
+    videos = Path(filmed["run"], "videos")
+    assert sorted(path.name for path in videos.iterdir()) == ["2.gif", "4.gif", "6.gif", "8.gif"]
+    assert all(image.open(path).n_frames > 1 for path in videos.iterdir())
+
+
 def test_a_figure_of_training_may_decide_too(tmp_path: Path) -> None:
     result = maze(tmp_path, **{"best.metric": "entropy", "best.order": "lowest"})
     assert result["best"]["figure"] == min(float(row["entropy"]) for row in rows(result["run"]))
