@@ -45,6 +45,7 @@ class Reader(nn.Module):
         layers: number of blocks.
         expansion: width of the blocks' MLPs over ``dim``; 0 leaves them out.
         memory_options: the memory's own options.
+        vocabulary: how many tokens there are: 256 bytes, or a probe's.
 
     Raises:
         UserError: if the memory or an option of it is not supported.
@@ -63,6 +64,7 @@ class Reader(nn.Module):
         layers: int = 2,
         expansion: float = 4.0,
         memory_options: dict[str, Any] | None = None,
+        vocabulary: int = BYTES,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -71,10 +73,11 @@ class Reader(nn.Module):
             "layers": layers,
             "expansion": expansion,
             "memory_options": dict(memory_options or {}),
+            "vocabulary": vocabulary,
         }
-        self.embedding = nn.Embedding(BYTES, dim)
+        self.embedding = nn.Embedding(vocabulary, dim)
         self.memory = stack(memory, dim, layers=layers, expansion=expansion, **self.config["memory_options"])
-        self.head = nn.Linear(dim, BYTES)
+        self.head = nn.Linear(dim, vocabulary)
         nn.init.normal_(self.embedding.weight, std=1.0)
         nn.init.normal_(self.head.weight, std=dim**-0.5)
         nn.init.zeros_(self.head.bias)
@@ -105,7 +108,7 @@ class Reader(nn.Module):
         """Score a piece of each stream.
 
         Args:
-            tokens: ``(batch, time)`` uint8.
+            tokens: ``(batch, time)`` of an integer type.
             state: what an earlier call returned; None means the beginning.
             first: ``(batch, time)`` bool, True on the first byte of a document.
             present: ``(batch, time)`` bool, False for padding.
@@ -115,15 +118,25 @@ class Reader(nn.Module):
             the next state.
         """
         state = self.initial_state(len(tokens)) if state is None else state
-        features, memory = self.memory(self.embedding(tokens.int()), state.memory, first=first, present=present)
-        features = features.to(state.features.dtype)
-        before, after = _before(features, state.features, first, present)
-        logits = self.head(before).to(state.features.dtype)
+        logits, memory, after = self._foretell(tokens, state, first, present)
         scores = logits.log_softmax(-1).gather(-1, tokens.long().unsqueeze(-1)).squeeze(-1)
         if present is not None:
             scores = scores.masked_fill(~present, 0.0)
         read, bits = _count(state, scores.detach(), first, present)
         return scores, ReaderState(memory, after, read, bits)
+
+    def foretell(self, tokens: Tensor, *, first: Tensor | None = None) -> Tensor:
+        """Give the logits of each token from those before it, of streams that begin here; see `forward`."""
+        return self._foretell(tokens, self.initial_state(len(tokens)), first, None)[0]
+
+    def _foretell(
+        self, tokens: Tensor, state: ReaderState, first: Tensor | None, present: Tensor | None
+    ) -> tuple[Tensor, Any, Tensor]:
+        """Give the logits of each token before it came, the memory's next state, and the features after the last."""
+        features, memory = self.memory(self.embedding(tokens.int()), state.memory, first=first, present=present)
+        features = features.to(state.features.dtype)
+        before, after = _before(features, state.features, first, present)
+        return self.head(before).to(state.features.dtype), memory, after
 
     @torch.inference_mode()
     def stream(self, pieces: Iterable[bytes], state: ReaderState | None = None) -> Iterator[ReaderState]:
@@ -134,8 +147,12 @@ class Reader(nn.Module):
             state: of an earlier reading that is to be continued, of one stream; None for a new document.
 
         Raises:
-            UserError: if the state is of several streams.
+            UserError: if the state is of several streams, or the reader's tokens are no bytes.
         """
+        if self.config["vocabulary"] != BYTES:
+            raise UserError(
+                f"this reader knows {self.config['vocabulary']} tokens, which are no bytes: it reads no text"
+            )
         device = self.head.weight.device
         state = self.initial_state(1) if state is None else state
         if len(state.read) != 1:

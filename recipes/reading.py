@@ -16,6 +16,7 @@ from recurra.agents import Reader
 from recurra.envs.documents import Batches, Source
 from recurra.memory import state as states
 from recurra.recipes import processes
+from recurra.recipes.optimising import adamw
 from recurra.recipes.settings import ReadingOptions
 
 
@@ -69,21 +70,8 @@ class Reading(lightning.LightningModule):
         return self.options.streams * self.options.piece
 
     def configure_optimizers(self) -> Any:
-        """Give AdamW, with weight decay on matrices alone; its rate rises in a line and falls as a cosine."""
-        options = self.options
-        matrices = [parameter for parameter in self.agent.parameters() if parameter.dim() > 1]
-        others = [parameter for parameter in self.agent.parameters() if parameter.dim() < 2]
-        groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-        def share(update: int) -> float:
-            if update < options.warm_up:
-                return (update + 1) / options.warm_up
-            done = (update - options.warm_up) / max(1, self.updates - options.warm_up)
-            return 0.55 + 0.45 * math.cos(math.pi * min(done, 1.0))  # to a tenth
-
-        optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-        return [optimizer], [schedule]
+        """Give AdamW and its schedule."""
+        return adamw(self.agent, self.options, updates=self.updates)
 
     def train_dataloader(self) -> DataLoader:
         """Give the numbers of the pieces that are left: the reading itself goes on from where it stands."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from recurra.envs.probes import Recall
 from recurra.errors import UserError, nearest
 from recurra.recipes import parsing
 from recurra.recipes.curriculum import CurriculumOptions
@@ -62,13 +63,12 @@ class PPOOptions:
         _require(divides, f"ppo.sequence must divide ppo.rollout: {self.sequence} does not divide {self.rollout}")
 
 
-@dataclass
-class ReadingOptions:
+@dataclass(kw_only=True)
+class LearningOptions:
     """How a reader learns.
 
     Args:
-        streams: documents read side by side.
-        piece: bytes of each that gradients flow through; memory goes on beyond.
+        streams: what is read side by side.
         learning_rate: AdamW's highest step size.
         warm_up: updates over which it rises, before it falls to a tenth as a cosine.
         weight_decay: of matrices.
@@ -76,19 +76,32 @@ class ReadingOptions:
     """
 
     streams: int = 16
-    piece: int = 256
     learning_rate: float = 3e-3
     warm_up: int = 50
     weight_decay: float = 0.1
     gradient_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("streams", "piece"):
-            _require(getattr(self, name) >= 1, f"reading.{name} must be at least 1, got {getattr(self, name)}")
+        _require(self.streams >= 1, f"reading.streams must be at least 1, got {self.streams}")
         for name in ("learning_rate", "gradient_norm"):
             _require(getattr(self, name) > 0, f"reading.{name} must be more than 0, got {getattr(self, name)}")
         for name in ("warm_up", "weight_decay"):
             _require(getattr(self, name) >= 0, f"reading.{name} must not be negative, got {getattr(self, name)}")
+
+
+@dataclass(kw_only=True)
+class ReadingOptions(LearningOptions):
+    """How a reader of documents learns.
+
+    Args:
+        piece: bytes of each document that gradients flow through; memory goes on beyond.
+    """
+
+    piece: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.piece >= 1, f"reading.piece must be at least 1, got {self.piece}")
 
 
 @dataclass
@@ -290,8 +303,67 @@ class ReadingRecipe(Recipe):
         return self.reading.streams * self.reading.piece
 
 
+@dataclass(kw_only=True)
+class RecallEnv:
+    """Episodes of associative recall; see `recurra.envs.probes.Recall` for the options that are not lists.
+
+    Args:
+        pairs: how many pairs an episode shows; each stream has one episode of each number, again and again.
+        queries: how many of them are asked for at most; null asks for all.
+        rewritten: what part of them is shown again, with another value.
+        noise: fillers for each pair and for each query, on average.
+        keys: how many keys there are to choose from.
+        values: how many values there are.
+        fillers: how many fillers there are.
+    """
+
+    pairs: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64])
+    queries: int | None = None
+    rewritten: float = 0.0
+    noise: float = 0.0
+    keys: int = 256
+    values: int = 64
+    fillers: int = 16
+
+    def __post_init__(self) -> None:
+        _require(len(self.pairs) > 0, "env.pairs names no numbers: give some, such as --env.pairs [4,16,64]")
+        self.tasks()
+
+    def tasks(self) -> list[Recall]:
+        """Give the probe for each number of pairs."""
+        options = asdict(self)
+        return [Recall(**{**options, "pairs": pairs}) for pairs in options["pairs"]]
+
+
+@dataclass(kw_only=True)
+class RecallRecipe(Recipe):
+    """A reader that learns associative recall.
+
+    Args:
+        env: the episodes.
+        reading: how the reader learns.
+    """
+
+    env: RecallEnv = field(default_factory=RecallEnv)
+    reading: LearningOptions = field(default_factory=LearningOptions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shared = self.reading.streams % self.devices == 0
+        _require(shared, f"{self.reading.streams} streams cannot be shared out to {self.devices} devices")
+        _require(
+            self.evaluation.every == 0,
+            "every update of recall measures episodes never seen before: leave evaluation.every out",
+        )
+
+    @property
+    def steps_per_update(self) -> int:
+        """Tokens of an episode of each number of pairs, in all streams."""
+        return self.reading.streams * sum(task.length for task in self.env.tasks())
+
+
 #: What a recipe's ``method`` may be.
-METHODS: dict[str, type[Recipe]] = {"ppo": ActingRecipe, "reading": ReadingRecipe}
+METHODS: dict[str, type[Recipe]] = {"ppo": ActingRecipe, "reading": ReadingRecipe, "recall": RecallRecipe}
 
 
 def shipped() -> dict[str, Path]:
@@ -335,7 +407,7 @@ def read(path: Path, overrides: list[str], *, prog: str = "recurra train RECIPE"
     kind = METHODS[method]
     parser = parsing.parser(prog)
     parser.add_argument("--config", action="config", help="a recipe's YAML file")
-    parser.add_argument("--method", type=str, help="ppo or reading, as the recipe's file says")
+    parser.add_argument("--method", type=str, help="ppo, reading or recall, as the recipe's file says")
     parser.add_class_arguments(kind)
     values = parsing.parse(parser, ["--config", str(path), *overrides])
     _require(values["method"] == method, f"{path} is a recipe of method {method}, and only of that")

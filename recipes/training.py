@@ -22,8 +22,9 @@ from recurra.recipes.goals import Best, Stop
 from recurra.recipes.measuring import Evaluation, Playing, Scoring
 from recurra.recipes.ppo import PPO
 from recurra.recipes.reading import Reading
+from recurra.recipes.recalling import Recalling
 from recurra.recipes.rollout import Collector
-from recurra.recipes.settings import ActingRecipe, ReadingRecipe, Recipe
+from recurra.recipes.settings import ActingRecipe, ReadingRecipe, RecallRecipe, Recipe
 
 
 class Interrupted(KeyboardInterrupt):
@@ -101,7 +102,7 @@ def _reopen(resume: str | None, root: str, name: str) -> runs.Run | None:
     return runs.unfinished(root, name) if resume == "auto" else runs.reopen(resume)
 
 
-def build(recipe: Recipe) -> PPO | Reading:
+def build(recipe: Recipe) -> PPO | Reading | Recalling:
     """Build what a recipe describes: data, agent and trainer module, all from its seed.
 
     Raises:
@@ -118,6 +119,8 @@ def build(recipe: Recipe) -> PPO | Reading:
     }
     if isinstance(recipe, ActingRecipe):
         return _build_acting(recipe, network)
+    if isinstance(recipe, RecallRecipe):
+        return _build_recalling(recipe, network)
     assert isinstance(recipe, ReadingRecipe)
     return _build_reading(recipe, network)
 
@@ -158,7 +161,13 @@ def _build_reading(recipe: ReadingRecipe, network: dict[str, Any]) -> Reading:
     )
 
 
-def _evaluation(recipe: Recipe, module: PPO | Reading) -> Evaluation | None:
+def _build_recalling(recipe: RecallRecipe, network: dict[str, Any]) -> Recalling:
+    tasks = recipe.env.tasks()
+    reader = Reader(**network, vocabulary=tasks[0].vocabulary)
+    return Recalling(reader, tasks, options=recipe.reading, updates=recipe.updates, seed=recipe.seed)
+
+
+def _evaluation(recipe: Recipe, module: PPO | Reading | Recalling) -> Evaluation | None:
     """Build what measures while training goes on, if anything does."""
     measure: Scoring | Playing
     if isinstance(recipe, ReadingRecipe) and recipe.held_out:
@@ -187,7 +196,7 @@ def _check_goals(recipe: Recipe, names: tuple[str, ...]) -> None:
 
 
 def _fit(
-    run: runs.Run, recipe: Recipe, module: PPO | Reading, evaluation: Evaluation | None, console: Console
+    run: runs.Run, recipe: Recipe, module: PPO | Reading | Recalling, evaluation: Evaluation | None, console: Console
 ) -> dict[str, Any]:
     metrics, interrupt = Metrics(run.metrics), StopOnInterrupt()
     names = (*module.shown, *(evaluation.names if evaluation else ()))
@@ -236,7 +245,7 @@ def _fit(
 
 
 @contextmanager
-def _telling(run: runs.Run, module: PPO | Reading, checkpoints: Checkpoints) -> Iterator[None]:
+def _telling(run: runs.Run, module: PPO | Reading | Recalling, checkpoints: Checkpoints) -> Iterator[None]:
     """Tell in a line what ended training before its time, and how to go on: its last checkpoint is kept."""
     try:
         yield

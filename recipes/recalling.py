@@ -1,0 +1,118 @@
+"""Learning associative recall: episodes of growing numbers of pairs, one after another, in streams side by side.
+
+One step of the Lightning trainer is one episode of each number of pairs in every stream. No episode is seen twice, so
+what is measured while learning is what was never seen before.
+"""
+
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from recurra.agents import Reader
+from recurra.envs.probes import Recall
+from recurra.recipes import processes
+from recurra.recipes.optimising import adamw
+from recurra.recipes.settings import LearningOptions
+
+
+class Recalling(lightning.LightningModule):
+    """A reader, the episodes it learns from, and the steps.
+
+    Args:
+        reader: what learns.
+        tasks: what it learns, of one vocabulary: an episode of each makes a piece of a stream.
+        options: see `LearningOptions`.
+        updates: how many pieces to learn from.
+        seed: of the episodes.
+    """
+
+    def __init__(
+        self, reader: Reader, tasks: list[Recall], *, options: LearningOptions, updates: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.agent, self.options, self.updates, self.done, self.seed = reader, options, updates, 0, seed
+        self.tasks = tasks
+        lengths = [task.length for task in tasks]
+        self.first = torch.zeros(sum(lengths), dtype=torch.bool)
+        self.first[np.cumsum([0, *lengths[:-1]])] = True
+        self.lengths = lengths
+        self.metrics: dict[str, float] = {}
+        self.shown = ("loss", *(f"accuracy_{task.pairs}" for task in tasks), "gradient_norm", "learning_rate")
+
+    #: Whether a checkpoint holds all that learning goes on from.
+    saves = True
+
+    def close(self) -> None:
+        """Do nothing: episodes need no closing."""
+
+    def next(self, run: str) -> str:
+        """Give the command that measures what was learnt."""
+        return f"recurra eval {run} --grid.pairs {','.join(str(task.pairs) for task in self.tasks)}"
+
+    @property
+    def steps(self) -> int:
+        """Tokens read."""
+        return self.done * self.steps_per_update
+
+    @property
+    def steps_per_update(self) -> int:
+        """Tokens in a piece of all streams."""
+        return self.options.streams * sum(self.lengths)
+
+    def configure_optimizers(self) -> Any:
+        """Give AdamW and its schedule."""
+        return adamw(self.agent, self.options, updates=self.updates)
+
+    def train_dataloader(self) -> DataLoader:
+        """Give the numbers of the pieces that are left."""
+        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
+
+    def piece(self, index: int) -> tuple[Tensor, Tensor]:
+        """Give a piece's tokens, and which of them are asked for: it depends on nothing but the seed and its number."""
+        rng = np.random.default_rng([self.seed, index])
+        drawn = [task.draw(self.options.streams, rng) for task in self.tasks]
+        own = processes.rows(self, self.options.streams)
+        tokens, asked = (np.concatenate(parts, 1)[own] for parts in zip(*drawn, strict=True))
+        return torch.as_tensor(tokens, device=self.device), torch.as_tensor(asked, device=self.device)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Read a piece, and learn from what was asked for."""
+        tokens, asked = self.piece(self.done)
+        logits = self.agent.foretell(tokens, first=self.first.to(self.device).expand_as(asked))
+        loss = F.cross_entropy(logits[asked], tokens[asked])
+
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        rate = schedule.get_last_lr()[0]
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.options.gradient_norm)
+        optimizer.step()
+        schedule.step()
+        self.done += 1
+        right = ((logits.detach().argmax(-1) == tokens) & asked).sum(0).split(self.lengths)
+        shares = zip(right, asked.sum(0).split(self.lengths), strict=True)
+        self.metrics = {
+            "loss": processes.mean(loss).item(),
+            **{
+                f"accuracy_{task.pairs}": processes.mean(hits.sum() / wanted.sum()).item()
+                for task, (hits, wanted) in zip(self.tasks, shares, strict=True)
+            },
+            "gradient_norm": norm.item(),
+            "learning_rate": rate,
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what learning goes on from: the number of the piece."""
+        checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
+        checkpoint["recall"] = {"done": self.done}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from where `on_save_checkpoint` was called."""
+        self.done = checkpoint["recall"]["done"]
