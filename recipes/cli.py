@@ -118,7 +118,7 @@ def evaluate(arguments: list[str]) -> Answer:
 
     result = measure(options.pop("runs"), **options)
     runs = list(dict.fromkeys(row["run"] for row in result["rows"]))
-    hidden = ("run", "env", "std_return", "seconds", "steps_per_second", "video")
+    hidden = ("run", "env", "task", "std_return", "seconds", "steps_per_second", "video")
     rows = [
         {"run": runs.index(row["run"]) + 1} | {name: value for name, value in row.items() if name not in hidden}
         for row in result["rows"]

@@ -41,7 +41,8 @@ def evaluate(
 
     Agents take their likeliest action. Where an environment foretells what it will show as long as the agent goes on
     as expected (a corridor), the agent reads many observations at once; its actions are compared with the expected
-    ones and count up to the first that differs, which is what stepping gives, by the law of splitting.
+    ones and count up to the first that differs, which is what stepping gives, by the law of splitting. Runs that were
+    trained to recall are measured by the queries that they answer: see `recurra.recipes.recalling.evaluate`.
 
     Args:
         runs: run folders, checkpoints or agents' folders; the first is the one in question, others stand beside it.
@@ -70,13 +71,20 @@ def evaluate(
     for name, values in grid.items():
         if not values:
             raise UserError(f"grid.{name} names no values: give some, such as --grid.{name} 10,100")
+    if loading.recalls(runs[0]):
+        from recurra.recipes import recalling
+
+        if report is not None or video is not None:
+            raise UserError("reports and videos are of agents that act: leave out --report and --video")
+        how: dict[str, Any] = {"at_once": environments, "seed": seed, "device": device, "precision": precision}
+        return recalling.evaluate(runs, env=env, grid=grid, episodes=episodes, **how)
     where = devices.device(device)
     computing = devices.precision(precision, where)
     loaded = [(run, *loading.actor(run)) for run in runs]
     trials = [
         (run, agent, point, _options(run, known, {**env, **point}))
         for run, agent, known in loaded
-        for point in _points(grid)
+        for point in points(grid)
     ]
     _check(trials, report, video)
     rows = []
@@ -251,6 +259,6 @@ def merge(trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return {**known, **given}
 
 
-def _points(grid: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def points(grid: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """List the combinations of a grid's values; without a grid, the one that sets nothing."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

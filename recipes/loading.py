@@ -22,21 +22,26 @@ def actor(run: str) -> tuple[ActorCritic, dict[str, Any]]:
     agent, folder = _load(run)
     if not isinstance(agent, ActorCritic):
         raise UserError(f"{run} is a reader and acts in no environment: recurra read DOCUMENT --reader {run}")
-    config = next((path for path in (folder / "config.yaml", folder.parent / "config.yaml") if path.is_file()), None)
-    if config is None:  # an agent's folder outside any run's
-        return agent, {}
-    try:
-        return agent, dict(yaml.safe_load(config.read_text())["env"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{config} is damaged: it names no env") from error
+    return agent, _env(folder)
 
 
 def reader(run: str) -> Reader:
     """Load a reader; see `actor` for what is raised."""
-    agent, _ = _load(run)
-    if not isinstance(agent, Reader):
-        raise UserError(f"{run} is an agent that acts and reads no documents: recurra eval {run}")
-    return agent
+    return _reader(run)[0]
+
+
+def recaller(run: str) -> tuple[Reader, dict[str, Any]]:
+    """Load a reader of recall's episodes, and the ``env`` of its recipe; see `actor` for what is raised."""
+    agent, folder = _reader(run)
+    if not recalls(run):
+        raise UserError(f"{run} was not trained to recall: recurra read DOCUMENT --reader {run}")
+    return agent, _env(folder)
+
+
+def recalls(run: str) -> bool:
+    """Say whether a run was trained to recall, as far as can be seen without loading it."""
+    config = _config(Path(run).parent if Path(run).suffix == ".ckpt" else Path(run))
+    return config is not None and _settings(config).get("method") == "recall"
 
 
 def checkpoint(path: Path) -> dict[str, Any]:
@@ -67,3 +72,32 @@ def _load(run: str) -> tuple[saving.Agent, Path]:
     found = checkpoint(path)
     weights = {name.removeprefix("agent."): value for name, value in found["state_dict"].items()}
     return saving.restore(found["agent"], weights, source=run), path.parent
+
+
+def _reader(run: str) -> tuple[Reader, Path]:
+    agent, folder = _load(run)
+    if not isinstance(agent, Reader):
+        raise UserError(f"{run} is an agent that acts and reads no documents: recurra eval {run}")
+    return agent, folder
+
+
+def _env(folder: Path) -> dict[str, Any]:
+    config = _config(folder)
+    if config is None:  # an agent's folder outside any run's
+        return {}
+    env = _settings(config).get("env")
+    if not isinstance(env, dict):
+        raise UserError(f"{config} is damaged: it names no env")
+    return env
+
+
+def _config(folder: Path) -> Path | None:
+    return next((path for path in (folder / "config.yaml", folder.parent / "config.yaml") if path.is_file()), None)
+
+
+def _settings(config: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(config.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{config} is damaged: it is no YAML") from error
+    return found if isinstance(found, dict) else {}

@@ -25,6 +25,7 @@ RECIPES = {
     "tmaze": {"steps": 3000, "environments": 8, "dim": 16, "memory_options": {"heads": 2}, "curriculum.window": 16},
     "gym": {"steps": 3000, "environments": 4, "dim": 16, "memory": "gru"},
     "byte-lm": {"steps": 20_000, "dim": 16, "layers": 1, "reading.streams": 4, "reading.piece": 64, "held_out": []},
+    "recall": {"steps": 4000, "dim": 16, "layers": 1, "reading.streams": 4, "env.pairs": [2, 8]},
 }
 COMMON = {"checkpoint_every": 2, "threads": 1}
 
@@ -34,7 +35,7 @@ PROCESSES.set_forkserver_preload(["recurra.recipes.training", "pytest"])
 
 
 def options(name: str) -> dict:
-    small = {"ppo.rollout": 32, "ppo.sequence": 16} if name != "byte-lm" else {}
+    small = {"ppo.rollout": 32, "ppo.sequence": 16} if name in ("tmaze", "gym") else {}
     return {**RECIPES[name], **small, **COMMON}
 
 
