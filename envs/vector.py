@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
+from recurra.envs.saving import Singles
 from recurra.errors import UserError, nearest
 
 _MODES = getattr(gymnasium.vector, "AutoresetMode", None)
@@ -95,7 +96,9 @@ class Streams:
         num: how many streams there are.
         observation_space: of a single stream.
         action_space: of a single stream.
-        saves: whether the environment can be saved, and so `state_dict` be called.
+        saves: whether the environment can be saved, and so `state_dict` be called: it offers a state_dict and a
+            load_state_dict, or all environments of a `SyncVectorEnv` with same-step autoreset do (see
+            `recurra.envs.saving`).
 
     Raises:
         UserError: if the environment leaves resets to its caller (autoreset DISABLED).
@@ -110,7 +113,11 @@ class Streams:
         self.num: int = env.num_envs
         self.observation_space: gymnasium.Space = env.single_observation_space
         self.action_space: gymnasium.Space = env.single_action_space
-        self.saves = hasattr(env, "state_dict") and hasattr(env, "load_state_dict")
+        # In a step of its own, autoreset is a state of the vector environment too.
+        same_step = _BEFORE_1 or self._mode == "SameStep"
+        self._saved: Any = Singles(env) if isinstance(env, SyncVectorEnv) and same_step else env
+        offers = hasattr(self._saved, "state_dict") and hasattr(self._saved, "load_state_dict")
+        self.saves: bool = offers and getattr(self._saved, "saves", True)
         self._waiting = np.zeros(self.num, dtype=bool)
 
     def reset(self, seed: int | None = None) -> tuple[Any, NDArray[np.bool_]]:
@@ -207,7 +214,7 @@ class Streams:
     def _saving(self) -> Any:
         if not self.saves:
             raise UserError(f"{self.env} cannot be saved: it offers no state_dict and load_state_dict")
-        return self.env
+        return self._saved
 
     def close(self) -> None:
         """Close the environment."""

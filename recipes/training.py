@@ -118,7 +118,10 @@ def build(recipe: Recipe) -> PPO | Reading | Recalling:
         "memory_options": recipe.memory_options,
     }
     if isinstance(recipe, ActingRecipe):
-        return _build_acting(recipe, network)
+        module = _build_acting(recipe, network)
+        if module.saves:
+            module.collector.streams.state_dict()  # what a checkpoint cannot hold is told now
+        return module
     if isinstance(recipe, RecallRecipe):
         return _build_recalling(recipe, network)
     assert isinstance(recipe, ReadingRecipe)
