@@ -166,7 +166,11 @@ def read(arguments: list[str]) -> Answer:
 
 def bench(arguments: list[str]) -> Answer:
     """Measure speed and memory, side by side with the peers that are installed."""
-    listed = {"memory": "tokens per second of every memory, by length", "rl": "environment steps per second of agents"}
+    listed = {
+        "memory": "tokens per second of every memory, by length",
+        "mlp_memory": "the operation of the MLP memories, beside what products of matrices can do",
+        "rl": "environment steps per second of agents",
+    }
     parser = _parser("bench", bench)
     parser.usage = "recurra bench WHAT [--out FILE] [--json] [--option value ...]"
     parser.epilog = "The options of a benchmark: recurra bench WHAT --help"
@@ -177,13 +181,14 @@ def bench(arguments: list[str]) -> Answer:
     what, *rest = arguments
     if what not in listed:
         raise UserError(f"there is no benchmark {what!r}; {nearest(what, listed)}")
-    from recurra.benchmarks import memories, results, timing, training
+    from recurra.benchmarks import memories, mlp, results, timing, training
     from recurra.recipes import devices, parsing
 
     inner = parsing.parser(f"recurra bench {what}")
     inner.description = listed[what]
     inner.add_argument("--config", action="config", help="a YAML file of these options")
-    inner.add_function_arguments(memories.run if what == "memory" else training.run, skip={"train"})
+    measured: dict[str, Callable[..., Any]] = {"memory": memories.run, "mlp_memory": mlp.run, "rl": training.run}
+    inner.add_function_arguments(measured[what], skip={"train"})
     inner.add_argument(
         "--out", type=str | None, default=None, help="a new file to write the result to, with versions and commit"
     )
@@ -192,9 +197,9 @@ def bench(arguments: list[str]) -> Answer:
     del options["json"], options["config"]
     out = options.pop("out")
     path = None if out is None else results.free(out)  # before minutes of measuring
-    if what == "memory":
+    if what != "rl":
         options["device"] = devices.device(options["device"]).type
-        rows = memories.run(**options)
+        rows = measured[what](**options)
     else:
         from recurra.recipes import train as train_recipe
 

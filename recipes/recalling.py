@@ -90,7 +90,11 @@ class Recalling(lightning.LightningModule):
         """Read a piece, and learn from what was asked for."""
         tokens, asked = self.piece(self.done)
         logits = self.agent.foretell(tokens, first=self.first.to(self.device).expand_as(asked))
-        loss = F.cross_entropy(logits[asked], tokens[asked])
+        losses = [
+            F.cross_entropy(scores[wanted], wished[wanted])
+            for scores, wished, wanted in zip(*(x.split(self.lengths, 1) for x in (logits, tokens, asked)), strict=True)
+        ]
+        loss = torch.stack(losses).mean()  # of few pairs and many alike: few are learnt first
 
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from recurra.benchmarks import training
+from recurra.benchmarks import mlp, training
 from recurra.recipes import cli
 
 
@@ -29,6 +29,19 @@ def test_memory(capsys):
     }
     assert looped == {("forward", 20), ("forward and backward", 20)}
     assert next(row for row in rows if row["name"] == "gru")["bytes"] == 32
+
+
+def test_mlp_memory(capsys):
+    options = ["--dim", "8", "--heads", "2", "--length", "20", "--chunk", "8", "--budget", "0.01"]
+    product, *rows = bench(capsys, "mlp_memory", *options)
+    assert [row["what"] for row in rows if row["name"] == "mlp_memory"] == ["forward", "forward and backward"]
+    reading = rows[0]
+    assert reading["operations"] == 2 * (11 * 2 * 4 * 16 + 4 * 8 * (4 + 16))  # each of two heads
+    assert reading["flops"] == pytest.approx(reading["operations"] * reading["per_second"])
+    assert reading["ratio"] == pytest.approx(reading["flops"] / product["flops"])
+    arguments = mlp._arguments(2, 20, 2, 4, 16, True, "cpu")
+    _, state = mlp.mlp_memory(**arguments)
+    assert reading["bytes"] == sum(x[0].numel() * 4 for pair in state[:3] for x in pair)
 
 
 def test_rl(capsys):

@@ -1,0 +1,141 @@
+"""``recurra bench mlp_memory``: how much of what the machine can do the MLP memory does, beside titans-pytorch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recurra.benchmarks.memories import LEARNING, MATRIX, READING
+from recurra.benchmarks.timing import matrix_rate, require_counts, seconds
+from recurra.errors import UserError
+from recurra.kernels import mlp_memory
+
+
+def run(
+    *,
+    dim: int = 256,
+    heads: int = 1,
+    batch: int = 2,
+    length: int = 2048,
+    chunk: int = 64,
+    expansion: int = 4,
+    momentum: bool = True,
+    budget: float = 5.0,
+    device: str = "cpu",
+) -> list[dict[str, Any]]:
+    """Measure `recurra.kernels.mlp_memory` as Titans' long-term memory uses it: decay, momentum, residual, LayerNorm.
+
+    Beside it stand a product of square matrices, the rate of which says what the machine can do, and, where it is
+    installed, titans-pytorch's NeuralMemory of the same width and chunk (which projects its tokens, too).
+
+    Args:
+        dim: width, all heads together.
+        heads: memories side by side.
+        batch: streams side by side.
+        length: tokens of each stream.
+        chunk: tokens whose gradients are taken at the same weights.
+        expansion: hidden units over a head's width.
+        momentum: whether there is one.
+        budget: seconds for each figure, about.
+        device: cpu or cuda.
+
+    Returns:
+        A row for each figure: ``name``, ``what``, ``per_second`` (tokens; products), ``operations`` (floating-point,
+        for a token, of the dual form's products), ``flops`` (of those, a second), ``bytes`` of a stream's state, and
+        ``ratio`` of ``flops`` to those of the ``peer``, the matrix product.
+
+    Raises:
+        UserError: if a number is less than 1, or heads do not divide dim.
+    """
+    require_counts(dim=dim, heads=heads, batch=batch, length=length, chunk=chunk, expansion=expansion)
+    if dim % heads:
+        raise UserError(f"heads must divide dim: {heads} does not divide {dim}")
+    rate = matrix_rate(MATRIX, device=device)
+    rows = [_row("matrix product", f"float32, {MATRIX} by {MATRIX}", rate / (2 * MATRIX**3), 2 * MATRIX**3, rate, None)]
+    width, hidden = dim // heads, expansion * dim // heads
+    size = 4 * heads * 2 * width * hidden * (3 if momentum else 2)  # at the chunk's start, now, and momentum
+    counted = heads * operations(width, hidden, min(chunk, length), momentum=momentum)
+    arguments = _arguments(batch, length, heads, width, hidden, momentum, device)
+
+    def read() -> None:
+        mlp_memory(**arguments, chunk=chunk)
+
+    def learn() -> None:
+        mlp_memory(**arguments, chunk=chunk)[0].square().mean().backward()
+
+    module = _titans(dim, heads, chunk, device)
+    x = torch.randn(batch, length, dim, device=device)
+
+    def titans_learn() -> None:
+        module(x)[0].square().mean().backward()
+
+    tokens = batch * length
+    for what, passes, function in ((READING, 1, torch.no_grad()(read)), (LEARNING, 3, learn)):
+        per_second = tokens / seconds(function, budget=budget)
+        rows.append(_row("mlp_memory", what, per_second, passes * counted, per_second * passes * counted, size, rate))
+    if module is not None:
+        for what, function in ((READING, torch.no_grad()(lambda: module(x))), (LEARNING, titans_learn)):
+            rows.append(_row("titans-pytorch", what, tokens / seconds(function, budget=budget), None, None, None))
+    return rows
+
+
+def operations(dim: int, hidden: int, chunk: int, *, momentum: bool) -> float:
+    """Count the floating-point operations of a head's products for one token, read and not learnt from.
+
+    Of a chunk's tokens with the weights there are seven products: keys through both layers and the gradient back
+    through one, queries through both, and the writes to both; momentum adds two of queries and two of writes. Within
+    the chunk there are four: queries with keys and what they find, in each layer.
+
+    >>> operations(256, 1024, 64, momentum=True) / 1e6
+    6.094848
+    """
+    return (11 if momentum else 7) * 2 * dim * hidden + 4 * chunk * (dim + hidden)
+
+
+def _row(
+    name: str, what: str, per_second: float, operations: float | None, flops: float | None, size: int | None,
+    rate: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "name": name,
+        "what": what,
+        "per_second": per_second,
+        "operations": operations,
+        "flops": flops,
+        "bytes": size,
+        "ratio": flops / rate if flops and rate else None,
+        "peer": "matrix product" if flops and rate else None,
+    }
+
+
+def _arguments(
+    batch: int, length: int, heads: int, dim: int, hidden: int, momentum: bool, device: str
+) -> dict[str, Any]:
+    """Draw what the operation takes, with a gradient for everything."""
+
+    def leaf(x: Tensor) -> Tensor:
+        return x.to(device).requires_grad_()
+
+    tokens = batch, length, heads
+    arguments: dict[str, Any] = {
+        "q": leaf(F.normalize(torch.randn(*tokens, dim), dim=-1)),
+        "k": leaf(F.normalize(torch.randn(*tokens, dim), dim=-1)),
+        "v": leaf(torch.randn(*tokens, dim)),
+        "weights": (
+            leaf(torch.randn(heads, dim, hidden) / dim**0.5),
+            leaf(torch.randn(heads, hidden, dim) / hidden**0.5),
+        ),
+        "rate": leaf(torch.rand(*tokens) / 10),
+        "log_decay": leaf(F.logsigmoid(torch.randn(*tokens) + 4)),
+        "norm": (leaf(torch.ones(heads, dim)), leaf(torch.zeros(heads, dim))),
+    }
+    return arguments | ({"log_momentum": leaf(F.logsigmoid(torch.randn(*tokens)))} if momentum else {})
+
+
+def _titans(dim: int, heads: int, chunk: int, device: str) -> Any:
+    try:
+        from titans_pytorch import NeuralMemory
+    except ImportError:
+        return None
+    return NeuralMemory(dim=dim, heads=heads, dim_head=dim // heads, chunk_size=chunk).to(device)
