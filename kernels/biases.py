@@ -19,6 +19,10 @@ Bias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 #: What is added to a square under a root, so that the root has a gradient at 0 (Remark 5).
 EPSILON = 1e-6
 
+#: Slope at 0 of the smoothed sign. The papers leave it open; a steeper one is chaotic: what it writes next hangs on
+#: the rounding of what it wrote before.
+SHARPNESS = 10.0
+
 
 def dot(prediction: Tensor, value: Tensor, threshold: Tensor | None = None) -> Tensor:
     """Give the gradient of -⟨prediction, value⟩: it adds and never corrects."""
@@ -64,10 +68,9 @@ def huber_norm(prediction: Tensor, value: Tensor, threshold: Tensor | None) -> T
 
 
 def huber_mixture(prediction: Tensor, value: Tensor, threshold: Tensor | None) -> Tensor:
-    """Give Yaad's mixture (Equation 16): r where ‖r‖ ≤ δ, else δ sign(r), the sign smoothed as r / √(r² + ε)."""
+    """Give Yaad's mixture (Equation 16): r where ‖r‖ ≤ δ, else δ sign(r), smoothed as tanh(10 r) (Remark 5)."""
     residual, threshold = prediction - value, _given(threshold)
-    sign = residual * (residual.square() + EPSILON).rsqrt()
-    return torch.where(_norm(residual) <= threshold, residual, threshold * sign)
+    return torch.where(_norm(residual) <= threshold, residual, threshold * torch.tanh(SHARPNESS * residual))
 
 
 def robust(prediction: Tensor, value: Tensor, threshold: Tensor | None) -> Tensor:

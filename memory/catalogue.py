@@ -7,14 +7,19 @@ from typing import Any, NamedTuple
 
 from recurra.errors import UserError, nearest
 from recurra.memory.base import Memory
-from recurra.memory.miras import DeltaNet, LinearAttention, Retention
+from recurra.memory.miras import PRESETS, Associative, DeltaNet, LinearAttention, Retention
 from recurra.memory.none import NoMemory
 from recurra.memory.recurrent import GRU, LSTM, MinGRU, MinLSTM
 
 
 @dataclass(frozen=True)
 class MemoryInfo:
-    """What is known of a listed memory before it is built: see `Memory` for grain, bounded and backends."""
+    """What is known of a listed memory: see `Memory` for grain, bounded and backends.
+
+    Attributes:
+        rule: of an associative memory, its architecture, attentional bias, retention gate and learning algorithm.
+        path: what computes it: an operation of `recurra.kernels` or of torch, or ``generic``, any rule in plain torch.
+    """
 
     name: str
     family: str
@@ -22,6 +27,8 @@ class MemoryInfo:
     grain: int
     bounded: bool
     backends: tuple[str, ...]
+    rule: str
+    path: str
 
 
 class _Entry(NamedTuple):
@@ -29,20 +36,47 @@ class _Entry(NamedTuple):
     family: str
     paper: str
     options: dict[str, Any] = {}  # noqa: RUF012 (never written to)
+    rule: str = ""
+    path: str = ""
 
 
 _TABLE = {
     "none": _Entry(NoMemory, "none", ""),
-    "gru": _Entry(GRU, "recurrent", "Cho et al. 2014, arXiv 1406.1078"),
-    "lstm": _Entry(LSTM, "recurrent", "Hochreiter and Schmidhuber 1997"),
-    "min_gru": _Entry(MinGRU, "recurrent", "Feng et al. 2024, arXiv 2410.01201"),
-    "min_lstm": _Entry(MinLSTM, "recurrent", "Feng et al. 2024, arXiv 2410.01201"),
-    "linear_attention": _Entry(LinearAttention, "miras", "Katharopoulos et al. 2020, arXiv 2006.16236"),
-    "retention": _Entry(Retention, "miras", "Sun et al. 2023, arXiv 2307.08621"),
-    "delta_net": _Entry(DeltaNet, "miras", "Yang et al. 2024, arXiv 2406.06484"),
-    "gated_delta_net": _Entry(
-        DeltaNet, "miras", "Yang et al. 2024, arXiv 2412.06464", {"decay": True, "gate": True, "value_factor": 2}
+    "gru": _Entry(GRU, "recurrent", "Cho et al. 2014, arXiv 1406.1078", path="torch"),
+    "lstm": _Entry(LSTM, "recurrent", "Hochreiter and Schmidhuber 1997", path="torch"),
+    "min_gru": _Entry(MinGRU, "recurrent", "Feng et al. 2024, arXiv 2410.01201", path="linear_recurrence"),
+    "min_lstm": _Entry(MinLSTM, "recurrent", "Feng et al. 2024, arXiv 2410.01201", path="linear_recurrence"),
+    "linear_attention": _Entry(
+        LinearAttention,
+        "miras",
+        "Katharopoulos et al. 2020, arXiv 2006.16236",
+        rule="matrix, dot, none, gradient",
+        path="delta_rule",
     ),
+    "retention": _Entry(
+        Retention,
+        "miras",
+        "Sun et al. 2023, arXiv 2307.08621",
+        rule="matrix, dot, scalar, gradient",
+        path="delta_rule",
+    ),
+    "delta_net": _Entry(
+        DeltaNet,
+        "miras",
+        "Yang et al. 2024, arXiv 2406.06484",
+        rule="matrix, l2, none, gradient",
+        path="delta_rule",
+    ),
+    "gated_delta_net": _Entry(
+        DeltaNet,
+        "miras",
+        "Yang et al. 2024, arXiv 2412.06464",
+        {"decay": True, "gate": True, "value_factor": 2},
+        rule="matrix, l2, scalar, gradient",
+        path="delta_rule",
+    ),
+    **{name: _Entry(Associative, "miras", preset.paper, preset.options) for name, preset in PRESETS.items()},
+    "associative": _Entry(Associative, "miras", "Behrouz et al. 2025, arXiv 2504.13173"),
 }
 
 
@@ -65,8 +99,13 @@ def describe(name: str) -> MemoryInfo:
         UserError: if no memory has that name.
     """
     entry = _entry(name)
-    module = entry.module
-    return MemoryInfo(name, entry.family, entry.paper, module.grain, module.bounded, module.backends)
+    memory: Any = build(name, 16)
+    rule, path = entry.rule, entry.path
+    if isinstance(memory, Associative):
+        rule, path = memory.rule.summary, memory.path
+    return MemoryInfo(
+        name, entry.family, entry.paper, memory.grain, memory.bounded, memory.backends, rule=rule, path=path
+    )
 
 
 def build(name: str, dim: int, **options: Any) -> Memory:

@@ -35,20 +35,22 @@ def recipes(arguments: list[str]) -> Answer:
 
 
 def memories(arguments: list[str]) -> Answer:
-    """List the memory modules; with --laws, how far each is from breaking a law."""
+    """List the memory modules, or those named; with --laws, how far each is from breaking a law."""
     from recurra import memory
 
     parser = _parser("memories", memories)
+    parser.add_argument("names", nargs="*", help="memories out of the list (default: all)")
     parser.add_argument("--laws", action="store_true", help="measure each memory against each law (seconds each)")
     options = parser.parse_args(arguments)
     listed = []
-    for name in memory.names():
+    for name in options.names or memory.names():
         row = asdict(memory.describe(name))
-        row["paper"] = row.pop("paper")  # last: it is the longest
         if options.laws:
             row |= memory.laws.measure(memory.build(name, 16))
         listed.append(row)
-    return {"memories": listed}, [_table(listed)]
+    hidden = {"grain", "bounded", "backends", "paper"}  # in a terminal what fits one; --json has all
+    shown = [{key: value for key, value in row.items() if key not in hidden} for row in listed]
+    return {"memories": listed}, [_table(shown)]
 
 
 def train(arguments: list[str]) -> Answer:

@@ -58,7 +58,8 @@ def test_recipes(capsys):
 def test_memories(capsys):
     listed = run(capsys, "memories")["memories"]
     assert {"name", "family", "paper", "grain", "bounded", "backends"} <= listed[0].keys()
-    measured = run(capsys, "memories", "--laws")["memories"]
+    measured = run(capsys, "memories", "delta_net", "gru", "--laws")["memories"]
+    assert [row["name"] for row in measured] == ["delta_net", "gru"]
     assert all(row["split"] < 1e-10 for row in measured)
 
 

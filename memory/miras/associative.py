@@ -1,0 +1,444 @@
+"""An associative memory learnt at test time, composed of Miras' four choices."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recurra.errors import UserError
+from recurra.kernels import chunks, delta_rule, linear_recurrence, mlp_memory
+from recurra.kernels.mlp_memory import MLPState
+from recurra.memory import gates
+from recurra.memory.base import Memory, hide
+from recurra.memory.blocks import ShortConvolution, ShortConvolutionState
+from recurra.memory.miras import retentions
+from recurra.memory.miras.architectures import EPSILON, Form, shapes
+from recurra.memory.miras.biases import WITH_THRESHOLD, bias_named
+from recurra.memory.miras.generic import Learning, Path, Tokens
+from recurra.memory.miras.rates import Decay, Rate
+from recurra.memory.miras.rule import Rule
+from recurra.memory.miras.state import AssociativeState
+from recurra.memory.positions import positions
+
+
+class Associative(Memory):
+    """A memory that learns, while it reads, to give each key's value (Miras, Behrouz et al. 2025, arXiv 2504.13173).
+
+    Each head is a small function M of its own weights. A token shows it a key and a value, it takes a step down the
+    slope of the attentional bias, lets go of some of what it knew, and is asked with a query::
+
+        W_t = retain(W_{t-1}) - η_t ∇ℓ(M(k_t; W'), v_t)        o_t = M(q_t; W_t)
+
+    where W' are the weights at the start of the chunk. The chunk is part of the model: larger ones are faster, and
+    learn from staler gradients; ``chunk=1`` is the online rule. Around it are a layer's usual parts: projections,
+    short convolution, SiLU, normalised queries and keys; a norm of each head's answer, a gate, an output projection.
+
+    Args:
+        dim: width of inputs and outputs.
+        heads: number of memories, each of ``dim / heads``.
+        architecture: what a memory is, see `recurra.memory.miras.CHOICES` for this and the next three.
+        bias: what it minimises.
+        retention: what becomes of what was there.
+        algorithm: how it learns.
+        chunk: tokens whose gradients are taken at the same weights.
+        steps: writes of each token, each with a key and a value of its own (DeltaProduct).
+        p: exponent of the bias lp.
+        q: exponent of the retention lq.
+        mirror: see `recurra.memory.miras.retentions.mapped`.
+        mass: likewise.
+        mapped: where the retention maps what is written to weights: the tokens of a chunk that read weights so mapped,
+            ``every`` one, the ``last`` one (Moneta's chunked form), or the first and the last, the ``ends``
+            (Memora's lag token); others read what a plain step makes of the weights before.
+        decay_first: take the gradient where the memory has already decayed (Gated DeltaNet), not before (Titans).
+        norm: M(k) = k + LN(f(k)) instead of f(k); None is so for MLPs.
+        offset: f has offsets, which are learnt at test time as its weights are.
+        learnt_start: the weights at the beginning are parameters; otherwise they are 0. None is so for MLPs, with a
+            norm and where the retention maps zeros to what it would have to forget.
+        expansion: width of an MLP's hidden layer over that of a head.
+        value_factor: width of the values over that of the keys.
+        step: the largest η; None is 1; for a memory linear in its weights 1 / (2 chunk), so that a chunk of one pair
+            over and over does not overshoot; for one with a norm and for an MLP 0.1, as TTT has it for MLPs.
+        by_token: rates depend on the token; otherwise they are learnt constants.
+        channelwise: a step, a threshold and a decay for each channel; the decay is so anyway with retention ``channel``
+            and never with ``scalar`` and ``l2``, the threshold never where a norm is compared with it.
+        rank: of the projections to rates of channels.
+        closing: gates that close exactly, see `recurra.memory.gates.gate`.
+        pace: the decay's form, ``sigmoid`` or ``softplus``: see `recurra.memory.miras.rates.Decay`.
+        root: likewise.
+        stepping: steps are ``gated``, as each token says; ``whole``, always the largest; or ``tied``: the decay's Δ, of
+            pace ``softplus`` (Mamba-2).
+        convolution: width of the short convolution; 0 leaves it out.
+        activation: SiLU after it.
+        normalised: queries and keys of length 1; otherwise reads are divided by the root of the key's width.
+        shared_keys: all heads have the same keys and queries (Mamba-2).
+        skip: add the value, times a learnt number for each head, to what is read (Mamba-2's D).
+        gate: gate the outputs, by SiLU of a projection.
+        backend: of the operation that the rule's path is, where it is one: see `recurra.kernels`.
+
+    Attributes:
+        rule: the choices.
+        path: what computes them.
+
+    Raises:
+        UserError: if a choice is unknown, or a combination has no meaning: the message says why.
+
+    >>> memory = Associative(16, heads=2, architecture="mlp", bias="huber_norm", retention="scalar", chunk=4)
+    >>> y, state = memory(torch.ones(2, 5, 16))
+    >>> y.shape, [tuple(weights.shape) for weights in state.written], memory.path
+    (torch.Size([2, 5, 16]), [(2, 2, 8, 32), (2, 2, 32, 8)], 'mlp_memory')
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int = 4,
+        architecture: str = "matrix",
+        bias: str = "l2",
+        retention: str = "none",
+        algorithm: str = "gradient",
+        chunk: int = 16,
+        steps: int = 1,
+        p: float = 3.0,
+        q: float = 4.0,
+        mirror: bool = False,
+        mass: float = 1.0,
+        mapped: str = "every",
+        decay_first: bool = False,
+        norm: bool | None = None,
+        offset: bool = False,
+        learnt_start: bool | None = None,
+        expansion: int = 4,
+        value_factor: int = 1,
+        step: float | None = None,
+        by_token: bool = True,
+        channelwise: bool = False,
+        rank: int = 32,
+        closing: bool = False,
+        pace: str = "sigmoid",
+        root: float = 1.0,
+        stepping: str = "gated",
+        convolution: int = 4,
+        activation: bool = True,
+        normalised: bool = True,
+        shared_keys: bool = False,
+        skip: bool = False,
+        gate: bool = True,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        deep = architecture.endswith("mlp")
+        norm = deep if norm is None else norm
+        if learnt_start is None:
+            learnt_start = deep or norm or retention in (*retentions.MAPPED, "elastic_net")
+        self.rule = rule = Rule(
+            architecture=architecture,
+            bias=bias,
+            retention=retention,
+            algorithm=algorithm,
+            chunk=chunk,
+            steps=steps,
+            p=p,
+            q=q,
+            mirror=mirror,
+            mass=mass,
+            mapped=mapped,
+            decay_first=decay_first,
+            norm=norm,
+            offset=offset,
+            learnt_start=learnt_start,
+            channelwise=channelwise,
+        )
+        if heads < 1 or dim % heads:
+            raise UserError(f"an associative memory needs heads that divide its dim: {heads} does not divide {dim}")
+        if value_factor > 1 and (norm or architecture == "vector"):
+            raise UserError("values are as wide as keys where the memory is a vector or has a residual path")
+        if pace not in ("sigmoid", "softplus"):
+            raise UserError(f"pace is sigmoid or softplus, got {pace!r}")
+        if stepping not in ("gated", "whole", "tied"):
+            raise UserError(f"stepping is gated, whole or tied, got {stepping!r}")
+        if stepping == "tied" and (pace != "softplus" or closing or retention != "scalar" or steps > 1):
+            raise UserError("tied steps are those of a scalar decay of pace softplus that does not close, one a token")
+        self.path = rule.path
+        if self.path in _BACKENDS:
+            self.backends = _BACKENDS[self.path]
+        self.dim, self.heads, self.closing, self.stepping, self.backend = dim, heads, closing, stepping, backend
+        self.normalised = normalised
+        self.key_dim = key_dim = dim // heads
+        self.value_dim = value_dim = key_dim * value_factor
+        key_heads = 1 if shared_keys else heads
+        self.sizes = [key_heads * key_dim, steps * key_heads * key_dim, steps * heads * value_dim]
+        self.projection = nn.Linear(dim, sum(self.sizes), bias=False)  # queries, keys, values
+        self.convolution = ShortConvolution(sum(self.sizes), width=convolution) if convolution else None
+        self.activation = activation
+
+        channels = key_dim if channelwise else 1
+        rates: dict[str, Any] = {"rank": rank, "by_token": by_token}
+        self.largest = _largest_step(rule) if step is None else step
+        self.step_rate = Rate(dim, (steps * heads, channels), start=0.0, **rates) if stepping == "gated" else None
+        self.decay: Decay | None = None
+        if retention != "none":
+            wide = key_dim if retention == "channel" or (channelwise and retention not in ("scalar", "l2")) else 1
+            pace = "sigmoid" if closing else pace
+            start = 4.0 if root == 1 else 0.0
+            self.decay = Decay(dim, (heads, wide), pace=pace, root=root, closing=closing, start=start, **rates)
+        self.momentum_rate: Decay | None = None
+        if algorithm == "momentum":
+            self.momentum_rate = Decay(dim, (heads, 1), pace="sigmoid", root=1.0, closing=closing, start=2.0, **rates)
+        self.threshold_rate = Rate(dim, (heads, channels), start=0.5, **rates) if bias in WITH_THRESHOLD else None
+        if bias in ("huber_norm", "huber_mixture", "robust") and channelwise:
+            self.threshold_rate = Rate(dim, (heads, 1), start=0.5, **rates)
+        self.cut: nn.Parameter | None = None
+        if retention.startswith("elastic_net"):
+            self.cut = nn.Parameter(torch.full((heads, 1) if architecture == "vector" else (heads, 1, 1), -5.0))
+        self.ridge = nn.Parameter(torch.zeros(heads, key_dim)) if algorithm == "closed" else None
+        self.inner_norm = nn.ParameterList(
+            [torch.ones(heads, value_dim), torch.zeros(heads, value_dim)] if norm else []
+        )
+        self.weights = nn.ParameterList(
+            nn.Parameter(_start(rule, torch.randn(heads, *shape)))
+            for shape in shapes(self._form(), key_dim, value_dim, expansion)
+            if learnt_start
+        )
+        self._shapes = shapes(self._form(), key_dim, value_dim, expansion)
+
+        self.skip = nn.Parameter(torch.ones(heads, 1)) if skip else None
+        self.norm = nn.RMSNorm(value_dim, eps=1e-6)
+        self.gate = nn.Linear(dim, heads * value_dim, bias=False) if gate else None
+        self.output = nn.Linear(heads * value_dim, dim, bias=False)
+
+    def initial_state(
+        self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> AssociativeState:
+        """Give the learnt weights, or zeros."""
+        place = self.placement(device, dtype)
+        if self.rule.learnt_start:
+            written = tuple(w.to(**place).expand(batch, *w.shape) for w in self.weights)
+        else:
+            written = tuple(torch.zeros(batch, self.heads, *shape, **place) for shape in self._shapes)
+        if self.path == "closed form":
+            written += (torch.zeros(batch, self.heads, self.key_dim, self.key_dim, **place),)
+        learning = Learning((), written, (), ())
+        if self.path == "generic":
+            learning = self._path(place["dtype"]).start(written)
+        if self.path == "mlp_memory":
+            zeros = tuple(map(torch.zeros_like, written)) if self.rule.algorithm == "momentum" else ()
+            learning = Learning(written, written, zeros, ())
+        if self.convolution is None:
+            convolution = ShortConvolutionState(torch.zeros(batch, 0, sum(self.sizes), **place))
+        else:
+            convolution = self.convolution.initial_state(batch, **place)
+        position = torch.zeros(batch, dtype=torch.long, device=place["device"])
+        return AssociativeState(*learning, position, convolution)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: AssociativeState | None = None,
+        *,
+        first: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> tuple[Tensor, AssociativeState]:
+        """Read a piece: see `Memory.forward`."""
+        x, state = self.begin(x, state, first, present)
+        mixed, convolution = self.projection(x), state.convolution
+        if self.convolution is not None:
+            mixed, convolution = self.convolution(mixed, convolution, first=first, present=present)
+        elif self.activation:
+            mixed = functional.silu(mixed)
+        with torch.autocast(x.device.type, enabled=False):
+            tokens = self._tokens(x, mixed, state.written[0].dtype)
+            o, learning, position = self._learn(tokens, state, first, present)
+        if self.skip is not None:
+            o = o + self.skip * tokens.v[:, self.rule.steps - 1 :: self.rule.steps]
+        y = self.norm(o.to(self.norm.weight.dtype)).flatten(-2)
+        if self.gate is not None:
+            y = y * functional.silu(self.gate(x))
+        return hide(self.output(y), present), AssociativeState(*learning, position, convolution)
+
+    def _tokens(self, x: Tensor, mixed: Tensor, dtype: torch.dtype) -> Tokens:
+        """Give what each token tells the rule; with several steps a token the writes are one after another in time."""
+        rule, heads = self.rule, self.heads
+        x = x.to(self.norm.weight.dtype)
+        q, k, v = mixed.to(dtype).split(self.sizes, dim=-1)
+        q, k, v = (
+            q.unflatten(-1, (-1, self.key_dim)),
+            k.unflatten(-1, (-1, self.key_dim)),
+            v.unflatten(-1, (-1, self.value_dim)),
+        )
+        if self.normalised:
+            q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
+        else:
+            q = q * self.key_dim**-0.5
+        log_decay, delta = (None, None) if self.decay is None else self.decay(x)
+        log_decay = None if log_decay is None else log_decay.to(dtype)
+        if self.step_rate is not None:
+            step = self.largest * gates.gate(self.step_rate(x).to(dtype), closing=self.closing)
+        elif delta is not None:
+            step = delta.to(dtype)
+        else:
+            step = v.new_full((*v.shape[:2], rule.steps * heads, 1), self.largest)
+        log_momentum = None if self.momentum_rate is None else self.momentum_rate(x)[0].to(dtype)
+        threshold = None if self.threshold_rate is None else functional.softplus(self.threshold_rate(x).to(dtype))
+        if q.shape[2] < heads:
+            q, k = q.expand(-1, -1, heads, -1), k.repeat_interleave(heads, 2)
+        tokens = Tokens(q, k, v, step, log_decay, log_momentum, threshold)
+        if rule.steps > 1:
+            tokens = _spread(tokens, rule.steps)
+        if rule.retention == "l2" and tokens.log_decay is not None:
+            tokens = tokens._replace(step=tokens.step * tokens.log_decay.exp())
+        return tokens
+
+    def _learn(
+        self, tokens: Tokens, state: AssociativeState, first: Tensor | None, present: Tensor | None
+    ) -> tuple[Tensor, Learning, Tensor]:
+        """Write and read: what is read ``(batch, time, heads, value_dim)``, and what the state keeps."""
+        steps, shape = self.rule.steps, (state.position.shape[0], tokens.q.shape[1] // self.rule.steps)
+        _, position = positions(state.position, shape, first, present)
+        if steps > 1:  # the first write of a token begins its episode
+            first = None if first is None else functional.pad(first.unsqueeze(-1), (0, steps - 1)).flatten(1)
+            present = None if present is None else present.repeat_interleave(steps, 1)
+        flags: dict[str, Any] = {"first": first, "present": present}
+        learning = Learning(*state[:4])
+        match self.path:
+            case "delta_rule":
+                o, written = self._delta_rule(tokens, state.written[0], flags)
+                learning = learning._replace(written=(written,))
+            case "linear_recurrence":
+                o, written = self._linear_recurrence(tokens, state.written[0], flags)
+                learning = learning._replace(written=(written,))
+            case "mlp_memory":
+                o, learning = self._mlp_memory(tokens, learning, state.position * steps, flags)
+            case "closed form":
+                o, learning = self._closed(tokens, learning, flags)
+            case _:
+                layout = chunks.grid(state.position * steps, first, present, tokens.q.shape[1], self.rule.chunk)
+                fresh = Learning(*self.initial_state(1, device=tokens.q.device, dtype=tokens.q.dtype)[:4])
+                o, learning = self._path(tokens.q.dtype).run(tokens, layout, learning, fresh)
+        return o[:, steps - 1 :: steps], learning, position
+
+    def _delta_rule(self, tokens: Tokens, matrix: Tensor, flags: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        k, beta = tokens.k, None
+        if self.rule.bias == "dot":
+            k = tokens.step * k
+        else:
+            beta = self._correction(tokens).squeeze(-1)
+        log_decay = _of_heads(tokens.log_decay)
+        return delta_rule(
+            tokens.q, k, tokens.v, log_decay=log_decay, beta=beta, initial_state=matrix, backend=self.backend, **flags
+        )
+
+    def _correction(self, tokens: Tokens) -> Tensor:
+        """How much of the error a step down the slope of ‖r‖² takes away, along the key."""
+        if self.rule.algorithm == "implicit":
+            across = tokens.k if self.rule.architecture == "vector" else tokens.k.norm(dim=-1, keepdim=True)
+            return tokens.step / (1 + tokens.step * across.square())
+        return 2 * tokens.step
+
+    def _linear_recurrence(self, tokens: Tokens, vector: Tensor, flags: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        log_decay = torch.zeros_like(tokens.v) if tokens.log_decay is None else tokens.log_decay.expand_as(tokens.v)
+        if self.rule.bias == "dot":
+            added = tokens.step * tokens.k * tokens.v
+        else:  # w = (α w + θ k v) / (1 + θ k²)
+            log_decay = log_decay - torch.log1p(tokens.step * tokens.k.square())
+            added = self._correction(tokens) * tokens.k * tokens.v
+        w, last = linear_recurrence(
+            added.flatten(-2), log_decay.flatten(-2), initial_state=vector.flatten(1), backend=self.backend, **flags
+        )
+        return tokens.q * w.unflatten(-1, (self.heads, -1)), last.unflatten(-1, (self.heads, -1))
+
+    def _mlp_memory(
+        self, tokens: Tokens, learning: Learning, position: Tensor, flags: dict[str, Any]
+    ) -> tuple[Tensor, Learning]:
+        opening, written, momentum, _ = learning
+        o, after = mlp_memory(
+            tokens.q,
+            tokens.k,
+            tokens.v,
+            weights=tuple(self.weights),
+            rate=tokens.step,
+            log_decay=tokens.log_decay,
+            log_momentum=tokens.log_momentum,
+            bias=bias_named(self.rule.bias, self.rule.p),
+            threshold=tokens.threshold,
+            norm=tuple(self.inner_norm) or None,
+            residual=self.rule.norm,
+            epsilon=EPSILON,
+            initial_state=MLPState(opening, written, momentum, position),
+            chunk=self.rule.chunk,
+            backend=self.backend,
+            **flags,
+        )
+        return o, Learning(after.start, after.weights, after.momentum, ())
+
+    def _closed(self, tokens: Tokens, learning: Learning, flags: dict[str, Any]) -> tuple[Tensor, Learning]:
+        """Mesa (von Oswald et al. 2025, arXiv 2506.05233): o = Gᵀ (H + Λ)^{-1} q, with sums G of k vᵀ and H of k kᵀ."""
+        assert self.ridge is not None
+        values, keys = learning.written
+        weighted = tokens.step * tokens.k
+        log_decay = _of_heads(tokens.log_decay)
+        pairs = weighted.unsqueeze(-1) * tokens.k.unsqueeze(-2)
+        pace = torch.zeros_like(weighted[..., 0]) if log_decay is None else log_decay
+        seen, last = linear_recurrence(
+            pairs.flatten(2), pace[..., None, None].expand_as(pairs).flatten(2), initial_state=keys.flatten(1), **flags
+        )
+        ridge = retentions.positive(self.ridge.to(pairs.dtype))
+        whole = seen.unflatten(-1, pairs.shape[2:]) + torch.diag_embed(ridge)
+        sought = torch.linalg.solve(whole, tokens.q)
+        o, values = delta_rule(sought, weighted, tokens.v, log_decay=log_decay, initial_state=values, **flags)
+        return o, learning._replace(written=(values, last.view_as(keys)))
+
+    def _form(self) -> Form:
+        scale, shift = (
+            (parameter.unsqueeze(1) for parameter in self.inner_norm) if len(self.inner_norm) else (None, None)
+        )
+        return Form(self.rule.architecture, self.rule.offset, scale, shift)
+
+    def _path(self, dtype: torch.dtype) -> Path:
+        form = self._form()
+        if form.scale is not None and form.shift is not None:
+            form = form._replace(scale=form.scale.to(dtype), shift=form.shift.to(dtype))
+        cut = None if self.cut is None else retentions.positive(self.cut.to(dtype))
+        return Path(self.rule, form, bias_named(self.rule.bias, self.rule.p), cut)
+
+
+_BACKENDS = dict.fromkeys(("delta_rule", "linear_recurrence", "mlp_memory"), ("reference", "chunked"))
+
+
+def _largest_step(rule: Rule) -> float:
+    if rule.architecture.endswith("mlp") or rule.norm:
+        return 0.1
+    if rule.linear and rule.bias != "dot" and rule.algorithm in ("gradient", "momentum"):
+        return 0.5 / rule.chunk
+    return 1.0
+
+
+def _start(rule: Rule, normal: Tensor) -> Tensor:
+    """Give weights to begin with, from normal numbers: answers of the size of the keys, where no map changes it."""
+    if rule.retention in ("kl", "logit") or normal.dim() == 2:
+        return normal
+    return normal / normal.shape[-2] ** 0.5
+
+
+def _of_heads(log_decay: Tensor | None) -> Tensor | None:
+    """Give a decay as the kernel takes it: one of a head without an axis of channels."""
+    return log_decay if log_decay is None or log_decay.shape[-1] > 1 else log_decay.squeeze(-1)
+
+
+def _spread(tokens: Tokens, steps: int) -> Tokens:
+    """Lay the writes of a token out one after another in time; the memory decays at the first of them."""
+
+    def part(x: Tensor) -> Tensor:
+        return x.unflatten(2, (steps, -1)).flatten(1, 2)
+
+    def once(x: Tensor | None, rest: float | None) -> Tensor | None:
+        if x is None:
+            return None
+        others = x if rest is None else torch.full_like(x, rest)
+        return torch.stack((x, *[others] * (steps - 1)), 2).flatten(1, 2)
+
+    q, k, v, step, log_decay, log_momentum, threshold = tokens
+    queries = q.repeat_interleave(steps, 1)
+    rates = once(log_decay, 0.0), once(log_momentum, None), once(threshold, None)
+    return Tokens(queries, part(k), part(v), part(step), *rates)
