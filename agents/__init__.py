@@ -1,7 +1,7 @@
 """What is deployed: agents that act step by step, carrying their own state, with no recipe needed."""
 
-from recurra.agents.actor_critic import ActorCritic, Output
+from recurra.agents.actor_critic import ActingState, ActorCritic, Output
 from recurra.agents.reader import Reader, ReaderState
 from recurra.agents.saving import load, save
 
-__all__ = ["ActorCritic", "Output", "Reader", "ReaderState", "load", "save"]
+__all__ = ["ActingState", "ActorCritic", "Output", "Reader", "ReaderState", "load", "save"]

@@ -7,7 +7,13 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.nn import functional
 
+from recurra.agents.encoder import Numbers, OneHot, Part
 from recurra.agents.spaces import codes
+
+
+def exact(dtype: torch.dtype) -> torch.dtype:
+    """Give the precision that policies and values are computed in: at least float32."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 class Actions(nn.Module):
@@ -22,17 +28,24 @@ class Actions(nn.Module):
     """
 
     choices: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space = space
         self.log_std: nn.Parameter | None = None
         if isinstance(space, spaces.Box):
-            self.width = int(np.prod(space.shape))
+            self.width, self.whole = int(np.prod(space.shape)), not np.issubdtype(space.dtype, np.floating)
             self.log_std = nn.Parameter(torch.zeros(space.shape))
+            for side in ("low", "high"):
+                bound = torch.as_tensor(getattr(space, side).astype(np.float32))
+                self.register_buffer(side, bound, persistent=False)
+            self.code: Part = Numbers(space.shape)
             return
         counts, self.lowest = codes(space)
         self.width, most = int(counts.sum()), int(counts.max())
+        self.code = OneHot(counts, np.zeros_like(counts))
         # Where each entry's choices lie among the numbers; entries of fewer than most are filled up with the one after.
         choices, start = np.full((counts.size, most), self.width), 0
         for row, count in zip(choices, counts.flat, strict=True):
@@ -51,12 +64,28 @@ class Actions(nn.Module):
         logits = functional.pad(numbers, (0, 1), value=-torch.inf)[..., self.choices]
         return Independent(Categorical(logits=logits, validate_args=False), self.choices.dim() - 1, validate_args=False)
 
+    def features(self, actions: Tensor) -> Tensor:
+        """Describe a policy's actions in numbers ``(..., width)``: one-hot, or as they are clipped."""
+        if self.log_std is None:
+            return self.code(actions)
+        return self.code((actions.round() if self.whole else actions).clamp(self.low, self.high))
+
+    def no_features(self, batch: int) -> Tensor:
+        """Give what stands for no action: zeros ``(batch, width)``."""
+        if self.log_std is None:
+            return torch.zeros(batch, self.width, dtype=torch.bool, device=self.choices.device)
+        return torch.zeros(batch, self.width, dtype=exact(self.log_std.dtype), device=self.log_std.device)
+
+    def from_environment(self, actions: np.ndarray) -> Tensor:
+        """Turn what the environment takes into a policy's actions."""
+        if self.log_std is None:
+            return torch.as_tensor(actions - self.lowest, device=self.choices.device).long()
+        return torch.as_tensor(actions, dtype=exact(self.log_std.dtype), device=self.log_std.device)
+
     def to_environment(self, actions: Tensor) -> np.ndarray:
         """Turn a policy's actions into what the environment takes."""
         array = actions.cpu().numpy()
         if not isinstance(self.space, spaces.Box):
             taken = array + self.lowest
             return taken if isinstance(self.space, spaces.Discrete) else taken.astype(self.space.dtype)
-        if self.space.dtype.kind != "f":
-            array = array.round()
-        return array.clip(self.space.low, self.space.high).astype(self.space.dtype)
+        return (array.round() if self.whole else array).clip(self.space.low, self.space.high).astype(self.space.dtype)

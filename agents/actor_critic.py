@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from recurra.agents import spaces as space_tools
-from recurra.agents.actions import Actions
-from recurra.agents.encoder import Encoder
+from recurra.agents.actions import Actions, exact
+from recurra.agents.encoder import Encoder, Leaves, Numbers
+from recurra.agents.moments import Moments
 from recurra.errors import UserError
 from recurra.memory import stack
-
-#: Observations as agents read them: a tensor for each leaf of the space, or the tensor of the only one.
-Leaves = Tensor | tuple[Tensor, ...]
 
 
 class Output(NamedTuple):
@@ -24,6 +22,18 @@ class Output(NamedTuple):
 
     policy: Distribution
     value: Tensor
+
+
+class ActingState(NamedTuple):
+    """What an agent that is told its previous action keeps of each stream.
+
+    Attributes:
+        memory: the memory's state.
+        action: ``(batch, width)``, the last action in numbers, 0 before the first.
+    """
+
+    memory: Any
+    action: Tensor
 
 
 class ActorCritic(nn.Module):
@@ -39,6 +49,13 @@ class ActorCritic(nn.Module):
         layers: number of blocks.
         expansion: width of the blocks' MLPs over ``dim``; 0 leaves them out.
         memory_options: the memory's own options.
+        previous_action: tell the agent its last action with each observation (0 where an episode begins).
+        previous_reward: tell it the last reward, which `act` then takes.
+        normalize_observations: normalise numbers that are observed, and the last reward, by running moments, which
+            learning updates (`watch`) and which are saved with the weights.
+
+    Attributes:
+        returns: moments of discounted returns, by which learning scales rewards; training hands them over here.
 
     Raises:
         UserError: if a space, the memory or an option of it is not supported.
@@ -60,6 +77,9 @@ class ActorCritic(nn.Module):
         layers: int = 1,
         expansion: float = 4.0,
         memory_options: dict[str, Any] | None = None,
+        previous_action: bool = False,
+        previous_reward: bool = False,
+        normalize_observations: bool = False,
     ) -> None:
         super().__init__()
         space_tools.check(observation_space, "observation")
@@ -73,10 +93,17 @@ class ActorCritic(nn.Module):
             "layers": layers,
             "expansion": expansion,
             "memory_options": dict(memory_options or {}),
+            "previous_action": previous_action,
+            "previous_reward": previous_reward,
+            "normalize_observations": normalize_observations,
         }
-        self.encoder = Encoder(observation_space, dim)
-        self.memory = stack(memory, dim, layers=layers, expansion=expansion, **self.config["memory_options"])
         self.actions = Actions(action_space)
+        self.previous_action, self.previous_reward = previous_action, previous_reward
+        previous = [Numbers((self.actions.width,))] * previous_action
+        previous += [Numbers((), normalize=normalize_observations)] * previous_reward
+        self.encoder = Encoder(observation_space, dim, previous=previous, normalize=normalize_observations)
+        self.memory = stack(memory, dim, layers=layers, expansion=expansion, **self.config["memory_options"])
+        self.returns = Moments(())
         self.actor = nn.Linear(dim, self.actions.width)
         self.critic = nn.Linear(dim, 1)
         for layer, gain in ((self.encoder.join, math.sqrt(2.0)), (self.actor, 0.01), (self.critic, 1.0)):
@@ -91,28 +118,28 @@ class ActorCritic(nn.Module):
         return cls(*given, **options)
 
     def forward(
-        self, obs: Leaves, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
+        self, tokens: Leaves | Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Output, Any]:
         """Read a piece of each stream of observations.
 
         Args:
-            obs: the leaves of the observations (see `observe`), each ``(batch, time, *leaf_shape)``; one tensor where
-                there is but one.
+            tokens: the leaves of the observations (`observe`) and of what was before them (`previous`), each
+                ``(batch, time, *leaf_shape)``; one tensor where there is but one.
             state: the memory's, from an earlier call; None means the beginning.
-            first: ``(batch, time)`` bool, True where an episode begins.
+            first: ``(batch, time)`` bool, True where an episode begins; what was before it does not count.
             present: ``(batch, time)`` bool, False for padding.
 
         Returns:
             Policy and value ``(batch, time)`` for each observation, and the next state.
         """
-        features, state = self.memory(self._encode(obs, present), state, first=first, present=present)
+        features, state = self.memory(self._encode(tokens, first, present), state, first=first, present=present)
         return self._decide(features), state
 
     def step(
-        self, obs: Leaves, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
+        self, tokens: Leaves | Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Output, Any]:
         """Read one observation of each stream: leaves ``(batch, *leaf_shape)``, first and present ``(batch,)``."""
-        x = self._encode(obs, present)
+        x = self._encode(tokens, first, present)
         if present is None:
             features, state = self.memory.step(x, state, first=first)
         else:
@@ -122,7 +149,9 @@ class ActorCritic(nn.Module):
         return self._decide(features), state
 
     @torch.no_grad()
-    def act(self, obs: Any, state: Any = None, first: Any = None, *, greedy: bool = True) -> tuple[np.ndarray, Any]:
+    def act(
+        self, obs: Any, state: Any = None, first: Any = None, reward: Any = None, *, greedy: bool = True
+    ) -> tuple[np.ndarray, Any]:
         """Choose actions: the door for whoever deploys the agent.
 
         Args:
@@ -131,30 +160,70 @@ class ActorCritic(nn.Module):
                 and tuples where the space is one.
             state: what the last call returned; None at the start of the first episode.
             first: ``(batch,)`` bool (one bool for one environment), True where obs begins a new episode.
+            reward: ``(batch,)`` (one number for one environment), what the last action earned; only an agent with
+                ``previous_reward`` needs it, from the second step of an episode on.
             greedy: take the likeliest action (a Gaussian's mean); otherwise draw one.
 
         Returns:
             Actions as the environment takes them, with a batch axis if obs has one, and the next state.
 
         Raises:
-            UserError: if the observations have another form or shape.
+            UserError: if the observations have another form or shape, or the reward is missing.
         """
         seen = self.observe(obs)
         single = self._is_single(seen)
         if single:
             seen = tuple(leaf.unsqueeze(0) for leaf in seen)
-        if first is not None:
-            first = torch.as_tensor(first, dtype=torch.bool, device=self.device).reshape(-1)
-        output, state = self.step(seen, state, first=first)
-        actions = self.actions.to_environment(output.policy.mode if greedy else output.policy.sample())
-        return actions[0] if single else actions, state
+        batch = len(seen[0])
+        begin = torch.full((batch,), state is None, device=self.device)
+        begin = begin if first is None else torch.as_tensor(first, dtype=torch.bool, device=self.device).reshape(-1)
+        state = self.initial_state(batch) if state is None else state
+        memory, before = state if self.previous_action else (state, None)
+        if self.previous_reward and reward is None and not begin.all():
+            raise UserError("this agent is told its rewards: act(obs, state, first, reward)")
+        previous = self._told(before, torch.zeros(batch) if reward is None else reward)
+        flags = {} if first is None and not previous else {"first": begin}
+        output, memory = self.step((*seen, *previous), memory, **flags)
+        chosen = output.policy.mode if greedy else output.policy.sample()
+        after = ActingState(memory, self.actions.features(chosen)) if self.previous_action else memory
+        actions = self.actions.to_environment(chosen)
+        return actions[0] if single else actions, after
+
+    def initial_state(self, batch: int) -> Any:
+        """Give the state that `act` begins ``batch`` streams from: the memory's, or an `ActingState`."""
+        memory = self.memory.initial_state(batch)
+        return ActingState(memory, self.actions.no_features(batch)) if self.previous_action else memory
+
+    def previous(self, actions: Tensor, rewards: Any) -> Leaves:
+        """Give the leaves that join the next observation: what the options ask for of an action and its reward.
+
+        Args:
+            actions: a policy's, ``(batch, *action_shape)``.
+            rewards: ``(batch,)``.
+        """
+        return self._told(self.actions.features(actions) if self.previous_action else None, rewards)
+
+    def no_previous(self, batch: int) -> Leaves:
+        """Give the leaves that join the first observations."""
+        return self._told(self.actions.no_features(batch) if self.previous_action else None, torch.zeros(batch))
+
+    def watch(self, tokens: Leaves, *, first: Tensor, present: Tensor) -> None:
+        """Take tokens that were learnt from into account in the moments that observations are normalised by."""
+        self.encoder.watch(tokens, first=first, present=present)
+
+    def _told(self, action: Tensor | None, rewards: Any) -> Leaves:
+        told = () if action is None else (action,)
+        if not self.previous_reward:
+            return told
+        kind = exact(self.critic.weight.dtype)
+        return *told, torch.as_tensor(rewards, dtype=kind, device=self.device).reshape(-1)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.critic.weight.device
 
-    def observe(self, obs: Any) -> tuple[Tensor, ...]:
+    def observe(self, obs: Any) -> Leaves:
         """Take what an environment shows apart: the leaves of the observation space, in its order, as tensors.
 
         Raises:
@@ -162,7 +231,7 @@ class ActorCritic(nn.Module):
         """
         return space_tools.tensors(self.observation_space, obs, self.device)
 
-    def _is_single(self, seen: tuple[Tensor, ...]) -> bool:
+    def _is_single(self, seen: Leaves) -> bool:
         """Tell an observation of one environment from those of a batch."""
         batches = set()
         for leaf, (name, space) in zip(seen, space_tools.leaves(self.observation_space), strict=True):
@@ -176,10 +245,10 @@ class ActorCritic(nn.Module):
             raise UserError(f"the parts of the observations are of different batches: {sorted(batches)}")
         return batches == {()}
 
-    def _encode(self, obs: Leaves, present: Tensor | None) -> Tensor:
-        return self.encoder(obs if isinstance(obs, tuple) else (obs,), present)
+    def _encode(self, tokens: Leaves | Tensor, first: Tensor | None, present: Tensor | None) -> Tensor:
+        leaves = (tokens,) if isinstance(tokens, Tensor) else tokens
+        return self.encoder(leaves, first=first, present=present)
 
     def _decide(self, features: Tensor) -> Output:
-        exact = torch.promote_types(features.dtype, torch.float32)
-        numbers, value = self.actor(features).to(exact), self.critic(features).squeeze(-1).to(exact)
-        return Output(self.actions.policy(numbers), value)
+        numbers, value = self.actor(features), self.critic(features).squeeze(-1)
+        return Output(self.actions.policy(numbers.to(exact(numbers.dtype))), value.to(exact(value.dtype)))

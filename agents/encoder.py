@@ -9,9 +9,13 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recurra.agents.moments import Moments
 from recurra.agents.spaces import codes, is_image, leaves
 from recurra.errors import UserError
 from recurra.memory.base import hide
+
+#: What an agent reads at once: a tensor for each leaf of the observation space, and for each thing from before.
+Leaves = tuple[Tensor, ...]
 
 
 class OneHot(nn.Module):
@@ -43,19 +47,28 @@ class OneHot(nn.Module):
 
 
 class Numbers(nn.Module):
-    """Numbers ``(..., *shape)`` as they are ``(..., width)``; bytes scaled to 0..1.
+    """Numbers ``(..., *shape)`` as they are ``(..., width)``, bytes scaled to 0..1; or normalised.
+
+    Normalised are numbers less their running mean, over their running standard deviation, cut off at 10 of it.
 
     >>> Numbers(())(torch.tensor([1.0, 2.0]))
     tensor([[1.],
             [2.]])
+
+    Args:
+        shape: of what is given.
+        normalize: keep `Moments`, which the owner updates, and normalise by them.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], *, normalize: bool = False) -> None:
         super().__init__()
         self.axes, self.width = len(shape), math.prod(shape)
+        self.moments = Moments(shape) if normalize else None
 
     def forward(self, leaf: Tensor) -> Tensor:
         """Lay the numbers in a row."""
+        if self.moments is not None:
+            leaf = ((leaf.double() - self.moments.mean) / (self.moments.deviation() + 1e-8)).clamp(-10, 10)
         flat = leaf.reshape(*leaf.shape[: leaf.dim() - self.axes], self.width)
         return flat / 255 if leaf.dtype == torch.uint8 else flat
 
@@ -108,11 +121,13 @@ class Picture(nn.Module):
 Part = OneHot | Numbers | Picture
 
 
-def part(space: Space) -> Part:
+def part(space: Space, *, normalize: bool = False) -> Part:
     """Give what encodes a leaf."""
     if is_image(space):
         return Picture(space.shape or ())
-    return Numbers(space.shape) if isinstance(space, spaces.Box) else OneHot(*codes(space))
+    if isinstance(space, spaces.Box):
+        return Numbers(space.shape, normalize=normalize and space.dtype != np.bool_)
+    return OneHot(*codes(space))
 
 
 class Encoder(nn.Module):
@@ -121,6 +136,8 @@ class Encoder(nn.Module):
     Args:
         space: of observations.
         dim: width of the features.
+        previous: parts for more leaves, of what was before the observation; they count as 0 where an episode begins.
+        normalize: normalise numbers by their running moments; pictures and codes stay as they are.
 
     Raises:
         UserError: if observations of the space hold nothing.
@@ -129,17 +146,25 @@ class Encoder(nn.Module):
     Linear(in_features=5, out_features=8, bias=True)
     """
 
-    def __init__(self, space: Space, dim: int) -> None:
+    def __init__(self, space: Space, dim: int, *, previous: Sequence[Part] = (), normalize: bool = False) -> None:
         super().__init__()
-        parts: Sequence[Part] = [part(leaf) for _, leaf in leaves(space)]
-        width = sum(one.width for one in parts)
-        if not width:
+        parts: Sequence[Part] = [part(leaf, normalize=normalize) for _, leaf in leaves(space)]
+        if not any(one.width for one in parts):
             raise UserError(f"observations of {space} hold nothing to see")
-        self.parts = nn.ModuleList(parts)
-        self.join = nn.Linear(width, dim)
+        self.seen = len(parts)
+        self.parts = nn.ModuleList([*parts, *previous])
+        self.join = nn.Linear(sum(one.width for one in (*parts, *previous)), dim)
 
-    def forward(self, seen: tuple[Tensor, ...], present: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Leaves, *, first: Tensor | None = None, present: Tensor | None = None) -> Tensor:
         """Encode; what absent observations hold does not matter, not even to gradients."""
         dtype = self.join.weight.dtype
-        numbers = torch.cat([one(leaf).to(dtype) for one, leaf in zip(self.parts, seen, strict=True)], -1)
-        return functional.tanh(self.join(hide(numbers, present)))
+        numbers = [one(leaf).to(dtype) for one, leaf in zip(self.parts, tokens, strict=True)]
+        if first is not None:
+            numbers[self.seen :] = [hide(before, ~first) for before in numbers[self.seen :]]
+        return functional.tanh(self.join(hide(torch.cat(numbers, -1), present)))
+
+    def watch(self, tokens: Leaves, *, first: Tensor, present: Tensor) -> None:
+        """Take tokens into account in the moments of what is normalised, where they are present and say something."""
+        for index, (one, leaf) in enumerate(zip(self.parts, tokens, strict=True)):
+            if isinstance(one, Numbers) and one.moments is not None:
+                one.moments.update(leaf[present if index < self.seen else present & ~first])

@@ -70,7 +70,7 @@ def restore(config: dict[str, Any], weights: dict[str, torch.Tensor], *, source:
         raise UserError(f"{source} holds an agent of unknown kind {kind!r}; {nearest(kind, _KINDS)}")
     try:
         agent = _KINDS[kind].from_config({name: value for name, value in config.items() if name != "kind"})
-        agent.to(next(iter(weights.values()), torch.empty(0)).dtype).load_state_dict(weights)
+        agent.to(weights[next(name for name, _ in agent.named_parameters())].dtype).load_state_dict(weights)
     except UserError:
         raise
     except KeyError as error:

@@ -7,11 +7,13 @@ them all: a stream that ended has begun anew if its final observation is in the 
 """
 
 from collections.abc import Mapping
+from itertools import compress
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import iterate
 from numpy.typing import NDArray
 
 from recurra.envs.saving import Singles
@@ -24,11 +26,12 @@ SAME_STEP: dict[str, Any] = {"autoreset_mode": _MODES.SAME_STEP} if _MODES else 
 """Asks for, or declares, same-step autoreset: a vector environment's option and a metadata entry; empty before 1.1."""
 
 
-def finals(observations: NDArray[Any], ended: NDArray[np.bool_], **reports: NDArray[Any]) -> dict[str, Any]:
+def finals(observations: Any, ended: NDArray[np.bool_], **reports: NDArray[Any]) -> dict[str, Any]:
     """Give the info of a same-step autoreset in the layout of the installed Gymnasium.
 
     Args:
-        observations: ``(num, ...)``, what truly followed the actions; read where ``ended``.
+        observations: ``(num, ...)``, or dicts and tuples of such, what truly followed the actions; read where
+            ``ended``.
         ended: ``(num,)``, the streams whose episode ended in this step.
         reports: ``(num,)`` each, what the last info of an episode holds.
     """
@@ -146,8 +149,7 @@ class Streams:
 
         final_obs = _copy(self.observation_space, obs)
         if renewed.any():
-            rows = info[key][renewed]
-            _place(self.observation_space, final_obs, renewed, list(rows) if rows.dtype.hasobject else rows)
+            _place(self.observation_space, final_obs, renewed, self._chosen(info[key], renewed))
         first = self._waiting | renewed
         self._waiting = waiting
         return Transition(
@@ -160,6 +162,12 @@ class Streams:
             present=~waiting,
             success=_success(info.get("final_info", info), ended),
         )
+
+    def _chosen(self, last: Any, rows: NDArray[np.bool_]) -> Any:
+        """Take some of the final observations, which come one by one or, from a batched environment, as a batch."""
+        if not isinstance(last, np.ndarray):
+            return list(compress(iterate(self.env.observation_space, last), rows))
+        return list(last[rows]) if last.dtype.hasobject else last[rows]
 
     def set(self, name: str, value: Any) -> None:
         """Set an attribute of every environment beneath all wrappers, or of the batched one.

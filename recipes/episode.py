@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from recurra.agents import ActorCritic
+from recurra.agents import ActingState, ActorCritic
 from recurra.envs import TMaze
 from recurra.memory.blocks import ShortConvolutionState
 
@@ -54,7 +54,7 @@ def record(agent: ActorCritic, options: dict[str, Any], *, seed: int, most: int 
     env.close()
     env = gymnasium.make(name, **options, render_mode="ansi" if draws else None)
     obs, _ = env.reset(seed=seed)
-    state: Any = agent.memory.initial_state(1)
+    state = agent.initial_state(1)
     observations, actions, places = [], [], []
     rewards: list[float] = []
     strengths: list[list[float]] = []
@@ -62,8 +62,9 @@ def record(agent: ActorCritic, options: dict[str, Any], *, seed: int, most: int 
     over = False
     while not over and len(rewards) < most:
         before = state
-        action, state = agent.act(obs, before)
-        layers = zip(before.layers, state.layers, strict=True)
+        action, state = agent.act(obs, before, not rewards, rewards[-1] if rewards else None)
+        memories = (one.memory if isinstance(one, ActingState) else one for one in (before, state))
+        layers = zip(*(one.layers for one in memories), strict=True)
         strengths.append([write_strength(*pair) for pair in layers])
         observations.append(obs)
         if isinstance(env.unwrapped, TMaze):

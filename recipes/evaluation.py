@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space, spaces
-from torch import Tensor
 
 from recurra.agents import ActorCritic
+from recurra.agents.encoder import Leaves
 from recurra.agents.spaces import is_image
 from recurra.envs import Streams, make_streams
 from recurra.errors import UserError
@@ -139,53 +139,61 @@ def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int) -> l
     quota = np.full(streams.num, episodes // streams.num)
     quota[: episodes % streams.num] += 1
     device = agent.device
-    foretells = hasattr(streams.env, "forecast") and agent.memory.grain == 1  # else a piece cannot end anywhere
+    # A piece of a coarse memory cannot end anywhere, and of rewards a forecast tells nothing.
+    foretells = hasattr(streams.env, "forecast") and agent.memory.grain == 1 and not agent.previous_reward
     ahead, most = 64, max(2, TOKENS_AHEAD // streams.num)
     shown, first = streams.reset(seed=seed)
-    obs = agent.observe(shown)
+    obs, previous = agent.observe(shown), agent.no_previous(streams.num)
     present = np.ones(streams.num, bool)
     state: Any = agent.memory.initial_state(streams.num)
     totals, lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
     played: list[Episode] = []
     while quota.any():
         if foretells:
-            accepted, obs, rewards, state = _read_ahead(agent, streams, obs, first, state, limit=ahead)
+            accepted, obs, previous, rewards, state = _read_ahead(
+                agent, streams, obs, previous, first, state, limit=ahead
+            )
             first = first & (accepted == 0)
             totals += rewards
             lengths += accepted
             ahead = int(min(max(2, 2 * accepted.max()), most))
         output, state = agent.step(
-            obs,
+            (*obs, *previous),
             state,
             first=torch.as_tensor(first, device=device),
             present=None if present.all() else torch.as_tensor(present, device=device),
         )
-        step = streams.step(agent.actions.to_environment(output.policy.mode))
-        totals += step.reward
+        actions = output.policy.mode
+        step = streams.step(agent.actions.to_environment(actions))
+        earned = np.where(present, step.reward, 0.0)
+        totals += earned
         lengths += present
         for index in np.flatnonzero(step.terminated | step.truncated):
             if quota[index]:
                 quota[index] -= 1
                 played.append(Episode(float(totals[index]), int(lengths[index]), float(step.success[index])))
             totals[index], lengths[index] = 0, 0
-        obs, first, present = agent.observe(step.obs), step.first, step.present
+        obs, previous = agent.observe(step.obs), agent.previous(actions, earned)
+        first, present = step.first, step.present
     return played
 
 
 def _read_ahead(
-    agent: ActorCritic, streams: Streams, obs: tuple[Tensor, ...], first: np.ndarray, state: Any, *, limit: int
-) -> tuple[np.ndarray, tuple[Tensor, ...], np.ndarray, Any]:
+    agent: ActorCritic, streams: Streams, obs: Leaves, previous: Leaves, first: np.ndarray, state: Any, *, limit: int
+) -> tuple[np.ndarray, Leaves, Leaves, np.ndarray, Any]:
     """Read what the environments foretell, as far as the agent acts as they expect."""
     env: Any = streams.env
     forecast = env.forecast(limit)
     longest = int(forecast.counts.max())
     if not longest:
-        return forecast.counts, obs, np.zeros(streams.num), state
+        return forecast.counts, obs, previous, np.zeros(streams.num), state
     device = agent.device
+    expected = agent.previous(agent.actions.from_environment(forecast.actions), np.zeros(streams.num))
+    repeated = states.transform(lambda leaf: leaf.unsqueeze(1).expand(-1, longest, *leaf.shape[1:]), expected)
     tokens = states.transform(
         lambda now, later: torch.cat((now.unsqueeze(1), later[:, : longest - 1]), 1),
-        obs,
-        agent.observe(forecast.observations),
+        (*obs, *previous),
+        (*agent.observe(forecast.observations), *repeated),
     )
     resets = torch.zeros(streams.num, longest, dtype=torch.bool, device=device)
     resets[:, 0] = torch.as_tensor(first, device=device)
@@ -204,7 +212,8 @@ def _read_ahead(
         resets[torch.as_tensor(accepted == 0, device=device)] = False
         _, after = agent(tokens, state, first=resets, present=read)
     shown, rewards = env.advance(accepted)
-    return accepted, agent.observe(shown), rewards, after
+    walked = torch.as_tensor(accepted > 0, device=device)
+    return accepted, agent.observe(shown), states.reset(previous, walked, expected), rewards, after
 
 
 def _figures(played: list[Episode], seconds: float) -> dict[str, Any]:

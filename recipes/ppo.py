@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from recurra.agents import ActorCritic
+from recurra.agents.encoder import Leaves
 from recurra.errors import UserError
 from recurra.memory import state as states
 from recurra.recipes import processes
@@ -56,7 +57,7 @@ def advantages(
 class Batch(NamedTuple):
     """Sequences to learn from, in the form of a state: tensors ``(sequences, time, ...)`` and the memory's starts."""
 
-    obs: tuple[Tensor, ...]
+    tokens: Leaves
     first: Tensor
     present: Tensor
     actions: Tensor
@@ -84,7 +85,7 @@ def sequences(rollout: Rollout, length: int, *, discount: float, trace: float) -
         return torch.cat(tensor.split(length, dim=1))
 
     return Batch(
-        obs=states.transform(cut, rollout.obs),
+        tokens=states.transform(cut, rollout.tokens),
         first=cut(rollout.first),
         present=cut(rollout.present),
         actions=cut(rollout.actions),
@@ -178,6 +179,10 @@ class PPO(lightning.LightningModule):
             group["lr"] = options.learning_rate * remaining
         rollout = self.collector.collect(self.agent, steps=options.rollout, sequence=options.sequence)
         self.metrics = self._learn(rollout)
+        if self.agent.config["normalize_observations"]:  # not before: learning is to see the numbers that acting saw
+            everyones = processes.gather(states.move((rollout.tokens, rollout.first, rollout.present), "cpu"))
+            for tokens, first, present in everyones:
+                self.agent.watch(tokens, first=first, present=present)
         self.done += 1
         finished = list(chain(*processes.gather(self.collector.take_finished())))
         recent = list(chain(*processes.gather(list(self.collector.episodes))))
@@ -265,7 +270,9 @@ class PPO(lightning.LightningModule):
             return figures.sum() / share
 
         options, present = self.options, batch.present
-        output, _ = self.agent(batch.obs, batch.starts, first=batch.first, present=None if present.all() else present)
+        output, _ = self.agent(
+            batch.tokens, batch.starts, first=batch.first, present=None if present.all() else present
+        )
         ratio = (output.policy.log_prob(batch.actions) - batch.log_probs)[present].exp()
         gain = batch.advantages[present]
         policy_loss = -mean(torch.min(ratio * gain, ratio.clamp(1 - options.clip, 1 + options.clip) * gain))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from recurra.agents import ActorCritic
+from recurra.agents.encoder import Leaves
+from recurra.agents.moments import Moments
 from recurra.agents.spaces import tensors
 from recurra.envs import Streams
 from recurra.memory import state as states
@@ -17,7 +19,8 @@ class Rollout(NamedTuple):
     """What happened in ``time`` steps of ``batch`` environments; every tensor is ``(batch, time, ...)``.
 
     Attributes:
-        obs: observations acted upon, a tensor for each leaf of their space.
+        tokens: what was acted upon: a tensor for each leaf of the observations, and for what the agent is told of what
+            was before.
         first: whether the observation begins an episode.
         present: whether the observation was to be acted upon; what is absent counts nowhere.
         actions: as the policy drew them.
@@ -30,7 +33,7 @@ class Rollout(NamedTuple):
         starts: the memory's states at the starts of sequences of equal length: a state of ``batch`` streams for each.
     """
 
-    obs: tuple[Tensor, ...]
+    tokens: Leaves
     first: Tensor
     present: Tensor
     actions: Tensor
@@ -45,7 +48,7 @@ class Rollout(NamedTuple):
 class _Step(NamedTuple):
     """What is kept of a step of all environments; see `Rollout`."""
 
-    obs: tuple[Tensor, ...]
+    tokens: Leaves
     first: Tensor
     present: Tensor
     actions: Tensor
@@ -66,7 +69,8 @@ class Episode(NamedTuple):
 class RewardScale:
     """Divides rewards by the running standard deviation of discounted returns, so that the critic's errors are near 1.
 
-    As in the reward scaling of PPO's first implementation (Engstrom et al. 2020, arXiv 2005.12729, Section 2).
+    As in the reward scaling of PPO's first implementation (Engstrom et al. 2020, arXiv 2005.12729, Section 2). An agent
+    keeps the moments for whoever goes on training it; meanwhile they stand here, each process's its own.
     """
 
     def __init__(self, streams: int, discount: float) -> None:
@@ -76,18 +80,27 @@ class RewardScale:
         # counts, or equal rewards in the first step would have no deviation to be divided by.
         self.count, self.mean, self.squares = streams, 0.0, 0.0
 
-    def __call__(self, rewards: np.ndarray, ends: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, rewards: np.ndarray, ends: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Take the rewards ``(streams,)`` of a step into account where they are ``present``, and scale them."""
         self.returns = self.discount * self.returns + rewards
-        seen = self.returns if present is None else self.returns[present]
-        if len(seen):
-            # Merging two samples' moments: Chan, Golub and LeVeque 1983.
+        seen = self.returns[present]
+        if len(seen):  # merged as in `Moments`, but in plain numbers: this happens at every step
             count, mean = self.count + len(seen), float(seen.mean())
             self.squares += float(seen.var()) * len(seen) + (mean - self.mean) ** 2 * self.count * len(seen) / count
             self.mean += (mean - self.mean) * len(seen) / count
             self.count = count
         self.returns[ends] = 0.0
         return rewards / np.sqrt(self.squares / self.count + 1e-8)
+
+    def take_up(self, moments: Moments) -> None:
+        """Go on from what an agent knows, if it knows any and nothing was seen here yet."""
+        if self.count == len(self.returns) and moments.count:
+            self.count, self.mean, self.squares = int(moments.count), float(moments.mean), float(moments.squares)
+
+    def hand_over(self, moments: Moments) -> None:
+        """Let the agent know."""
+        for buffer, number in ((moments.count, self.count), (moments.mean, self.mean), (moments.squares, self.squares)):
+            buffer.fill_(number)
 
     def state_dict(self) -> dict[str, Any]:
         """Hold the moments and the returns under way."""
@@ -125,6 +138,7 @@ class Collector:
         self.obs = tensors(self.streams.observation_space, obs)
         self.present = np.ones(self.streams.num, bool)
         self.memory: Any = None
+        self.previous: Leaves | None = None
 
     def restart(self, seed: int) -> None:
         """Begin every environment's episode anew: what a checkpoint of environments that cannot be saved needs."""
@@ -138,32 +152,43 @@ class Collector:
         """Act for ``steps`` steps, keeping the memory's state at the start of every ``sequence`` of them."""
         if self.memory is None:
             self.memory = agent.memory.initial_state(self.streams.num)
-        self.memory = states.move(self.memory, agent.device)  # a checkpoint's is on the CPU
+        if self.previous is None:
+            self.previous = agent.no_previous(self.streams.num)
+        self.memory, self.previous = states.move((self.memory, self.previous), agent.device)  # a checkpoint's: CPU
+        if self.scale is not None:
+            self.scale.take_up(agent.returns)
         taken: list[_Step] = []
         starts = []
         for time in range(steps):
             if time % sequence == 0:
                 starts.append(self.memory)
-            obs, first, present = self._token(agent)
-            output, after = agent.step(obs, self.memory, first=first, present=None if self.present.all() else present)
+            tokens, first, present = self._token(agent)
+            output, after = agent.step(
+                tokens, self.memory, first=first, present=None if self.present.all() else present
+            )
             actions = output.policy.sample()
             step = self.streams.step(agent.actions.to_environment(actions))
             ended = step.terminated | step.truncated
-            reward = step.reward if self.scale is None else self.scale(step.reward, ended, self.present)
+            earned = np.where(self.present, step.reward, 0.0)
+            reward = earned if self.scale is None else self.scale(earned, ended, self.present)
             rewards = torch.tensor(reward, dtype=output.value.dtype, device=agent.device)
+            previous = agent.previous(actions, earned)
             cut = step.truncated & ~step.terminated
             if cut.any():
                 rows = torch.as_tensor(cut, device=agent.device)
-                last, _ = agent.step(*states.select((agent.observe(step.final_obs), after), rows))
+                final = (*agent.observe(step.final_obs), *previous)
+                last, _ = agent.step(*states.select((final, after), rows))
                 rewards[rows] += self.discount * last.value
             ends = torch.as_tensor(ended, device=agent.device)
             log_probs = output.policy.log_prob(actions)
-            taken.append(_Step(obs, first, present, actions, log_probs, output.value, rewards, ends))
-            self._count(step.reward, ended, step.success)
-            self.obs = tensors(self.streams.observation_space, step.obs)
+            taken.append(_Step(tokens, first, present, actions, log_probs, output.value, rewards, ends))
+            self._count(earned, ended, step.success)
+            self.obs, self.previous = tensors(self.streams.observation_space, step.obs), previous
             self.memory, self.first, self.present = after, step.first, step.present
-        obs, first, _ = self._token(agent)
-        following, _ = agent.step(obs, self.memory, first=first)
+        tokens, first, present = self._token(agent)
+        following, _ = agent.step(tokens, self.memory, first=first, present=None if self.present.all() else present)
+        if self.scale is not None:
+            self.scale.hand_over(agent.returns)
         columns = states.transform(lambda *column: torch.stack(column, 1), *taken)
         return Rollout(*columns, following.value, starts)
 
@@ -177,6 +202,7 @@ class Collector:
         return {
             "streams": self.streams.state_dict() if self.streams.saves else None,
             "obs": list(self.obs),
+            "previous": None if self.previous is None else list(self.previous),
             "first": torch.as_tensor(self.first),
             "present": torch.as_tensor(self.present),
             "memory": None if self.memory is None else dict(states.fields(self.memory)),
@@ -191,6 +217,7 @@ class Collector:
         if saved["streams"] is not None:
             self.streams.load_state_dict(saved["streams"])
         self.obs = tuple(saved["obs"])
+        self.previous = None if saved["previous"] is None else tuple(saved["previous"])
         self.first, self.present = (saved[name].numpy() for name in ("first", "present"))
         self.memory = None
         if saved["memory"] is not None:
@@ -201,9 +228,9 @@ class Collector:
         self.episodes.clear()
         self.episodes.extend(Episode(*episode) for episode in saved["episodes"])
 
-    def _token(self, agent: ActorCritic) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    def _token(self, agent: ActorCritic) -> tuple[Leaves, Tensor, Tensor]:
         flags = torch.as_tensor(self.first), torch.as_tensor(self.present)
-        return states.move((self.obs, *flags), agent.device)
+        return states.move(((*self.obs, *(self.previous or ())), *flags), agent.device)
 
     def _count(self, rewards: np.ndarray, ends: np.ndarray, success: np.ndarray) -> None:
         self.returns += rewards

@@ -249,6 +249,9 @@ class ActingRecipe(Recipe):
     Args:
         env: the Gymnasium id, as ``id``, and the environment's own options beside it.
         environments: how many environments to act in at once.
+        previous_action: tell the agent its last action with each observation.
+        previous_reward: tell it the last reward too.
+        normalize_observations: normalise numbers that are observed by their running mean and deviation.
         ppo: how the agent learns.
         curriculum: an option of the environment that grows as the agent succeeds; null for none.
         evaluation: measuring while training goes on.
@@ -257,6 +260,9 @@ class ActingRecipe(Recipe):
 
     env: dict[str, Any]
     environments: int = 64
+    previous_action: bool = False
+    previous_reward: bool = False
+    normalize_observations: bool = False
     ppo: PPOOptions = field(default_factory=PPOOptions)
     curriculum: CurriculumOptions | None = None
     evaluation: ActingEvaluationOptions = field(default_factory=ActingEvaluationOptions)

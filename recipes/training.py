@@ -137,7 +137,8 @@ def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
         make_streams(name, 1, **options).close()  # a wrong target is told now, not when it is reached
         options |= curriculum.settings
     streams = make_streams(name, recipe.environments // recipe.devices, **options)
-    agent = ActorCritic(streams.observation_space, streams.action_space, **network)
+    told = {name: getattr(recipe, name) for name in ("previous_action", "previous_reward", "normalize_observations")}
+    agent = ActorCritic(streams.observation_space, streams.action_space, **network, **told)
     seed = recipe.seed
     if processes.rank():  # the same weights in every process, other episodes and actions
         seed = processes.seed(recipe.seed)

@@ -48,11 +48,13 @@ def mazes(kind: type[TMazeVector], count: int, corridor: Any) -> Streams:
     return Streams(kind(num_envs=count, corridor=corridor))
 
 
-def make_agent(*, memory: str, seed: int, straight: bool) -> ActorCritic:
+def make_agent(*, memory: str, seed: int, straight: bool, **options: bool) -> ActorCritic:
     """Give an agent of random weights: one that walks right or one that dithers, until the junction shows."""
     streams = mazes(TMazeVector, 1, 1)
     torch.manual_seed(seed)
-    agent = ActorCritic(streams.observation_space, streams.action_space, memory=memory, dim=16).double().eval()
+    agent = (
+        ActorCritic(streams.observation_space, streams.action_space, memory=memory, dim=16, **options).double().eval()
+    )
     with torch.no_grad():
         agent.actor.weight.normal_()
         if straight:  # only the junction, and what is remembered of it, may turn it
@@ -69,12 +71,12 @@ def played(agent: ActorCritic, kind: type[TMazeVector], corridor: Any, episodes:
 
 
 @pytest.mark.parametrize("corridor", [1, 2, 7, 40, (1, 9), (3, 40)])
-@pytest.mark.parametrize("memory", ["gru", "delta_net"])
-def test_reading_ahead_plays_the_same_episodes_as_stepping(memory: str, corridor: Any) -> None:
+@pytest.mark.parametrize(("memory", "told"), [("gru", False), ("delta_net", False), ("gru", True)])
+def test_reading_ahead_plays_the_same_episodes_as_stepping(memory: str, told: bool, corridor: Any) -> None:
     totals = set()
     for seed in range(4):
         for straight in (True, False):
-            agent = make_agent(memory=memory, seed=seed, straight=straight)
+            agent = make_agent(memory=memory, seed=seed, straight=straight, previous_action=told)
             ahead = played(agent, TMazeVector, corridor, 13, 13)
             assert ahead == played(agent, Unforetold, corridor, 13, 13)
             assert len(ahead) == 13
@@ -90,13 +92,14 @@ def test_one_maze_plays_the_same_episodes_one_after_another(straight: bool) -> N
 
 
 def test_reading_ahead_saves_steps() -> None:
-    agent = make_agent(memory="gru", seed=0, straight=True)
-    streams = mazes(Watched, 4, 40)
-    with torch.inference_mode():
-        play(agent, streams, episodes=8, seed=0)
-    assert isinstance(streams.env, Watched)
-    assert streams.env.walked >= 8 * 40
-    assert streams.env.calls < 40
+    for told, saved in (({}, True), ({"previous_action": True}, True), ({"previous_reward": True}, False)):
+        agent = make_agent(memory="gru", seed=0, straight=True, **told)
+        streams = mazes(Watched, 4, 40)
+        with torch.inference_mode():
+            play(agent, streams, episodes=8, seed=0)
+        assert isinstance(streams.env, Watched)
+        assert (streams.env.walked >= 8 * 40) == saved
+        assert (streams.env.calls < 40) == saved
 
 
 def test_an_agent_that_lags_is_charged_for_it() -> None:

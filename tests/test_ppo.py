@@ -114,7 +114,7 @@ def with_absent(rollout: Rollout, garbage: float) -> Rollout:
         return tensor
 
     spoilt = {name: spoil(getattr(rollout, name)) for name in ("values", "log_probs", "rewards")}
-    spoilt["obs"] = tuple(map(spoil, rollout.obs))
+    spoilt["tokens"] = tuple(map(spoil, rollout.tokens))
     actions = rollout.actions.clone()
     actions[gone] = int(garbage) % 4
     return rollout._replace(present=present, ends=ends, actions=actions, **spoilt)
@@ -135,8 +135,8 @@ def test_what_absent_tokens_hold_affects_nothing() -> None:
 def test_absent_tokens_get_no_gradient() -> None:
     learner = module()
     rollout = with_absent(collected(learner), 1.0)
-    obs = rollout.obs[0].clone().requires_grad_()
-    gradients(learner, rollout._replace(obs=(obs,)))
+    obs = rollout.tokens[0].clone().requires_grad_()
+    gradients(learner, rollout._replace(tokens=(obs,)))
     assert obs.grad is not None
     assert not obs.grad[~rollout.present].any()
     assert obs.grad[rollout.present].abs().sum(-1).gt(0).float().mean() > 0.8
@@ -147,7 +147,7 @@ def test_gradients_flow_through_memory_as_far_as_a_sequence_goes(sequence: int, 
     learner = module(corridor=100, rollout=8, sequence=sequence, discount=1.0, trace=0.0)
     torch.nn.init.zeros_(learner.agent.actor.weight)  # only the critic pulls at the memory
     rollout = collected(learner)
-    obs = torch.randn_like(rollout.obs[0])
+    obs = torch.randn_like(rollout.tokens[0])
     with torch.no_grad():
         pieces = zip(obs.split(sequence, 1), rollout.first.split(sequence, 1), rollout.starts, strict=True)
         values = torch.cat([learner.agent(piece, start, first=first)[0].value for piece, first, start in pieces], 1)
@@ -155,7 +155,7 @@ def test_gradients_flow_through_memory_as_far_as_a_sequence_goes(sequence: int, 
     rewards = values - torch.cat((values[:, 1:], rollout.next_value[:, None]), 1)
     rewards[0, 6] += 1.0
     obs.requires_grad_()
-    gradients(learner, rollout._replace(obs=(obs,), rewards=rewards, values=values))
+    gradients(learner, rollout._replace(tokens=(obs,), rewards=rewards, values=values))
     assert obs.grad is not None
     felt = obs.grad.abs().amax(-1) > 1e-6
     assert felt[0].nonzero().flatten().tolist() == list(reached)

@@ -27,6 +27,7 @@ RECIPES = {
     "byte-lm": {"steps": 20_000, "dim": 16, "layers": 1, "reading.streams": 4, "reading.piece": 64, "held_out": []},
     "recall": {"steps": 4000, "dim": 16, "layers": 1, "reading.streams": 4, "env.pairs": [2, 8]},
 }
+RECIPES["tmaze"] |= {"previous_action": True, "previous_reward": True, "normalize_observations": True}
 COMMON = {"checkpoint_every": 2, "threads": 1}
 
 # A server that has imported everything and computed nothing: its processes begin at once.

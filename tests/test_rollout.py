@@ -74,11 +74,12 @@ def test_one_reading_of_the_sequences_gives_what_stepping_gave(
     assert len(rollout.starts) == 24 // sequence
     for piece, start in sequences(rollout, sequence):
         present = rollout.present[:, piece]
-        output, _ = agent(rollout.obs[0][:, piece], start, first=rollout.first[:, piece], present=present)
+        output, _ = agent(rollout.tokens[0][:, piece], start, first=rollout.first[:, piece], present=present)
         log_probs = output.policy.log_prob(rollout.actions[:, piece])
         torch.testing.assert_close(output.value[present], rollout.values[:, piece][present], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(log_probs[present], rollout.log_probs[:, piece][present], atol=1e-5, rtol=1e-5)
-    following, _ = agent.step(collector.obs, collector.memory, first=torch.as_tensor(collector.first))
+    flags = {name: torch.as_tensor(getattr(collector, name)) for name in ("first", "present")}
+    following, _ = agent.step(collector.obs, collector.memory, **flags)
     torch.testing.assert_close(following.value, rollout.next_value)
 
 
@@ -93,7 +94,7 @@ def test_a_cut_episode_goes_on_with_the_value_of_its_last_observation(mode: dict
         for end in rollout.ends[row].nonzero().flatten().tolist():
             assert rollout.first[row, start]
             assert end - start + 1 == length
-            episode = rollout.obs[0][row, start : end + 1]
+            episode = rollout.tokens[0][row, start : end + 1]
             # The last observation is not in the rollout: it is the one that the next episode's replaced.
             last = torch.tensor([[float(episode[0, 0]), length / 4]])
             output, _ = agent(torch.cat((episode, last)).unsqueeze(0))
@@ -146,26 +147,42 @@ def test_rewards_are_scaled_by_the_deviation_of_all_discounted_returns_so_far(
         under_way = discount * under_way + rewards
         seen.append(under_way.copy())
         np.testing.assert_allclose(
-            scale(rewards, ends), rewards / np.sqrt(np.var(seen) + 1e-8), rtol=1e-6, err_msg=f"step {time}"
+            scale(rewards, ends, ends | True), rewards / np.sqrt(np.var(seen) + 1e-8), rtol=1e-6, err_msg=f"step {time}"
         )
         under_way[ends] = 0.0
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e5])
 def test_the_first_rewards_are_scaled_to_order_one_though_they_are_equal(size: float) -> None:
-    scaled = RewardScale(16, 0.99)(np.full(16, size), np.zeros(16, bool))
+    scaled = RewardScale(16, 0.99)(np.full(16, size), np.zeros(16, bool), np.ones(16, bool))
     np.testing.assert_allclose(scaled, 2.0, rtol=0.05)
 
 
 def test_a_saved_scale_goes_on_alike() -> None:
     draw = np.random.default_rng(0)
-    scale, other = RewardScale(3, 0.9), RewardScale(3, 0.9)
+    scale, other, present = RewardScale(3, 0.9), RewardScale(3, 0.9), np.ones(3, bool)
     for _ in range(5):
-        scale(draw.normal(size=3), draw.random(3) < 0.3)
+        scale(draw.normal(size=3), draw.random(3) < 0.3, present)
     other.load_state_dict(scale.state_dict())
     for _ in range(5):
         rewards, ends = draw.normal(size=3), draw.random(3) < 0.3
-        np.testing.assert_array_equal(scale(rewards, ends), other(rewards, ends))
+        np.testing.assert_array_equal(scale(rewards, ends, present), other(rewards, ends, present))
+
+
+def test_an_agent_hands_the_scale_of_its_rewards_to_the_next_collector() -> None:
+    streams = counters(3, 5, terminates=True)
+    agent = make_agent(streams)
+    one, other = (Collector(streams, seed=0, discount=0.9) for _ in range(2))
+    one.collect(agent, steps=9, sequence=9)
+    assert int(agent.returns.count) == 2 + 18
+    under_way, seen = np.zeros(2), [np.zeros(2)]
+    for time in range(1, 10):
+        under_way = 0.9 * under_way + 1
+        seen.append(under_way.copy())
+        under_way[[time % 3 == 0, time % 5 == 0]] = 0
+    assert float(agent.returns.deviation()) == pytest.approx(np.std(seen))
+    other.collect(agent, steps=1, sequence=1)
+    assert int(agent.returns.count) == 2 + 18 + 2
 
 
 def plain(value: Any) -> bool:
@@ -219,7 +236,7 @@ def test_a_restart_begins_every_episode_anew() -> None:
     torch.manual_seed(0)
     again = collector.collect(agent, steps=5, sequence=5)
     assert again.first[:, 0].all()
-    assert torch.equal(*first.obs, *again.obs)
+    assert torch.equal(*first.tokens, *again.tokens)
     for name in ("first", "actions", "values", "ends", "next_value"):
         assert torch.equal(getattr(first, name), getattr(again, name)), name
 
@@ -236,8 +253,7 @@ def test_only_the_last_episodes_are_kept() -> None:
 
 
 def test_absent_steps_do_not_count_in_the_scale() -> None:
-    scale, other = RewardScale(2, 0.9), RewardScale(2, 0.9)
+    scale = RewardScale(2, 0.9)
     none, present = np.zeros(2, bool), np.array([True, False])
     scale(np.array([3.0, 0.0]), none, present)
     assert scale.count == 3  # the two at the start, and one
-    np.testing.assert_array_equal(other(np.ones(2), none), RewardScale(2, 0.9)(np.ones(2), none, ~none))

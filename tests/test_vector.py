@@ -8,9 +8,11 @@ from functools import partial
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, Text
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector.utils import batch_space
 
+from recurra import envs
 from recurra.envs import Streams, TMaze, TMazeVector, make_streams
 from recurra.errors import UserError
 
@@ -41,6 +43,50 @@ class Counter(gymnasium.Env):
 
     def show(self):
         return np.array([self.time], dtype=np.float32)
+
+
+class Nested(Counter):
+    """Shows the time in every way that a space has."""
+
+    observation_space = Dict(
+        time=Counter.observation_space, seen=Tuple([Discrete(9), Dict(bits=MultiBinary(4), pair=MultiDiscrete([9, 9]))])
+    )
+
+    def show(self):
+        return {"time": super().show(), "seen": (self.time, {"bits": bits(self.time), "pair": pair(self.time)})}
+
+
+def bits(time):
+    return (np.asarray(time)[..., None] >> np.arange(4) & 1).astype(np.int8)
+
+
+def pair(time):
+    return np.stack([time, 2 * np.asarray(time)], -1)
+
+
+class NestedVector(gymnasium.vector.VectorEnv):
+    """The same, batched: episodes of 2 steps that are over and of 3 that are cut."""
+
+    metadata, closed, viewer, is_vector_env = {**envs.vector.SAME_STEP}, False, None, True
+    num_envs = 2
+    single_observation_space, single_action_space = Nested.observation_space, Nested.action_space
+    observation_space, action_space = batch_space(Nested.observation_space, 2), batch_space(Nested.action_space, 2)
+    lengths = np.array([2, 3])
+
+    def reset(self, *, seed=None, options=None):
+        self.time = np.zeros(2, int)
+        return self.show(), {}
+
+    def step(self, actions):
+        self.time += 1
+        reward, ended, last = 10.0 * actions + self.time, self.time >= self.lengths, self.show()
+        info = envs.vector.finals(last, ended, is_success=actions == 1) if ended.any() else {}
+        self.time[ended] = 0
+        return self.show(), reward, ended & [True, False], ended & [False, True], info
+
+    def show(self):
+        time = self.time.copy()
+        return {"time": time[:, None].astype(np.float32), "seen": (time, {"bits": bits(time), "pair": pair(time)})}
 
 
 class Wrapped(gymnasium.Wrapper):
@@ -102,6 +148,40 @@ def test_every_convention_gives_the_same_present_transitions(kind, mode):
     assert over[:6] == episode * 3
     episode = [(0, 1, False, False, 1, NAN), (1, 12, False, False, 2, NAN), (2, 23, False, True, 3, 0.0)]
     assert cut[:6] == episode * 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv, NestedVector])
+def test_every_convention_gives_the_same_nested_transitions(kind, mode):
+    if kind is NestedVector:
+        streams = Streams(NestedVector())
+    else:
+        streams = counters(kind, mode, [Nested, partial(Nested, length=3, cut=True)])
+
+    def times(obs):
+        time = obs["time"][:, 0].astype(int)
+        number, inner = obs["seen"]
+        assert (number == time).all()
+        assert (inner["bits"] == bits(time)).all()
+        assert (inner["pair"] == pair(time)).all()
+        return time
+
+    obs, _ = streams.reset(seed=0)
+    present = np.ones(2, bool)
+    seen = [[], []]
+    for _ in range(9):
+        shown = times(obs)
+        after = streams.step(shown % 3)
+        final = times(after.final_obs)
+        assert not times(after.obs)[after.first].any()
+        for row in np.flatnonzero(present):
+            step = shown[row], after.reward[row], after.terminated[row], after.truncated[row], final[row]
+            seen[row].append((*step, after.success[row]))
+        obs, present = after.obs, after.present
+    streams.close()
+    assert seen[0][:6] == [(0, 1, False, False, 1, NAN), (1, 12, True, False, 2, 1.0)] * 3
+    cut = [(0, 1, False, False, 1, NAN), (1, 12, False, False, 2, NAN), (2, 23, False, True, 3, 0.0)]
+    assert seen[1][:6] == cut * 2
 
 
 class Scripted(gymnasium.vector.VectorEnv):
