@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from recurra.agents import spaces as space_tools
 from recurra.agents.actions import Actions, exact
 from recurra.agents.encoder import Encoder, Leaves, Numbers
+from recurra.agents.hub import OnHub
 from recurra.agents.moments import Moments
 from recurra.errors import UserError
 from recurra.memory import stack
@@ -36,7 +37,7 @@ class ActingState(NamedTuple):
     action: Tensor
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(OnHub, nn.Module):
     """An actor and a critic that share an encoder and a memory.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recurra.agents.hub import OnHub
 from recurra.errors import UserError
 from recurra.memory import stack
 
@@ -33,7 +34,7 @@ class ReaderState(NamedTuple):
     bits: Tensor
 
 
-class Reader(nn.Module):
+class Reader(OnHub, nn.Module):
     """Foretells each byte of a document from those before it.
 
     The first byte of a document is foretold too, from no features: so every byte is scored exactly once, however the

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
+from recurra.agents import hub
 from recurra.agents.actor_critic import ActorCritic
 from recurra.agents.reader import Reader
 from recurra.errors import UserError, nearest
@@ -36,13 +37,16 @@ def save(agent: Agent, folder: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Agent:
-    """Load an agent from the folder that `save` wrote, or from the run folder that trained it.
+    """Load an agent from the folder that `save` wrote, from the run folder that trained it, or from the hub.
+
+    Args:
+        path: the folder's, or ``user/name`` on the Hugging Face hub.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        UserError: if the folder holds no agent, or a damaged one.
+        UserError: if the folder holds no agent, or a damaged one, or the hub has none of that name.
     """
-    path = Path(path)
+    path = hub.download(os.fspath(path)) if hub.is_name(path) else Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such agent or run folder")
     folder = path / "agent" if (path / "agent").is_dir() else path
