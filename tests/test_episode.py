@@ -13,6 +13,7 @@ from torch import Tensor
 from recurra.agents import ActorCritic
 from recurra.envs import TMaze
 from recurra.memory import build, names
+from recurra.memory.state import fields
 from recurra.recipes.episode import record, write_strength
 
 
@@ -35,9 +36,10 @@ def test_every_memory_has_a_write_strength(name: str) -> None:
     if name == "none":
         assert written == [0.0] * 20
     else:
-        assert written[0] == pytest.approx(1)  # into nothing
         assert all(written)
-        assert write_strength(states[-1], states[0]) == pytest.approx(1)  # all erased
+        if not any(tensor.any() for _, tensor in fields(states[0])):  # some begin with weights that were learnt
+            assert written[0] == pytest.approx(1)  # into nothing
+            assert write_strength(states[-1], states[0]) == pytest.approx(1)  # all erased
     assert write_strength(states[-1], states[-1]) == 0
 
 

@@ -15,8 +15,10 @@ def test_a_recipe_says_what_it_is_for_and_can_be_built(name: str) -> None:
     path = find(name)
     assert path.read_text().startswith("# ")
     assert 20 < len(summary(path)) <= 100
+    if name == "popgym":
+        pytest.importorskip("popgym")
     module: Any = build(read(path, []))
-    assert module.saves or name == "gym"
+    assert module.saves or name in ("gym", "popgym")  # of others' environments
     module.close()
 
 
