@@ -37,7 +37,7 @@ def run(
     names: list[str] | None = None,
     *,
     dim: int = 64,
-    expansion: float = 4.0,
+    expansion: float = 1.0,
     environments: int = 16,
     rollout: int = 128,
     updates: int = 10,
@@ -58,7 +58,8 @@ def run(
         train: `recurra.recipes.train`, with a folder for its runs.
         names: which memories; all listed ones by default.
         dim: width of the networks.
-        expansion: of our blocks' MLPs; 0 leaves them out, and the peer's own layers after its LSTM too.
+        expansion: of our blocks' MLPs: 1 makes an agent with gru as large as the peer is; 0 leaves them out, and the
+            peer's own layers after its LSTM too.
         environments: how many side by side.
         rollout: steps of each between updates.
         updates: rollouts that are learnt from.

@@ -43,15 +43,13 @@ def advantages(
     >>> advantages(one, 0 * one, one.bool(), torch.ones(1), discount=0.9, trace=1.0)
     tensor([[1., 1.]])
     """
-    goes_on = (~ends).to(values.dtype)
+    going_on = discount * (~ends).to(values.dtype)
     following = torch.cat((values[:, 1:], next_value[:, None]), 1)
-    delta = rewards + discount * goes_on * following - values
-    estimate = torch.zeros_like(values)
-    later = torch.zeros_like(next_value)
-    for time in reversed(range(values.shape[1])):
-        later = delta[:, time] + discount * trace * goes_on[:, time] * later
-        estimate[:, time] = later
-    return estimate
+    delta = rewards + going_on * following - values
+    estimates = [torch.zeros_like(next_value)]
+    for delta_t, going_on_t in zip(reversed(delta.unbind(1)), reversed((trace * going_on).unbind(1)), strict=True):
+        estimates.append(torch.addcmul(delta_t, going_on_t, estimates[-1]))
+    return torch.stack(estimates[:0:-1], 1)
 
 
 class Batch(NamedTuple):
@@ -165,7 +163,7 @@ class PPO(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Give Adam, with the epsilon that PPO's authors use."""
-        return torch.optim.Adam(self.agent.parameters(), lr=self.options.learning_rate, eps=1e-5)
+        return torch.optim.Adam(self.agent.parameters(), lr=self.options.learning_rate, eps=1e-5, fused=True)
 
     def train_dataloader(self) -> DataLoader:
         """Give the numbers of the rollouts that are left: the data is made by acting."""

@@ -147,16 +147,25 @@ class Collector:
         if self.scale is not None:
             self.scale.returns[:] = 0
 
-    @torch.no_grad()
     def collect(self, agent: ActorCritic, *, steps: int, sequence: int) -> Rollout:
         """Act for ``steps`` steps, keeping the memory's state at the start of every ``sequence`` of them."""
+        if self.scale is not None:
+            self.scale.take_up(agent.returns)
+        with torch.inference_mode():  # quicker than no_grad, where steps are many and small
+            taken, following, starts = self._act(agent, steps, sequence)
+        if self.scale is not None:
+            self.scale.hand_over(agent.returns)
+        # Outside again: what is made in inference mode cannot be learnt from.
+        columns = states.transform(lambda *column: torch.stack(column, 1), *taken)
+        return Rollout(*columns, following.clone(), [states.transform(torch.clone, start) for start in starts])
+
+    def _act(self, agent: ActorCritic, steps: int, sequence: int) -> tuple[list[_Step], Tensor, list[Any]]:
+        """Give the steps, the critic's value of the observation after the last, and the starts of sequences."""
         if self.memory is None:
             self.memory = agent.memory.initial_state(self.streams.num)
         if self.previous is None:
             self.previous = agent.no_previous(self.streams.num)
         self.memory, self.previous = states.move((self.memory, self.previous), agent.device)  # a checkpoint's: CPU
-        if self.scale is not None:
-            self.scale.take_up(agent.returns)
         taken: list[_Step] = []
         starts = []
         for time in range(steps):
@@ -164,7 +173,10 @@ class Collector:
                 starts.append(self.memory)
             tokens, first, present = self._token(agent)
             output, after = agent.step(
-                tokens, self.memory, first=first, present=None if self.present.all() else present
+                tokens,
+                self.memory,
+                first=first if self.first.any() else None,
+                present=None if self.present.all() else present,
             )
             actions = output.policy.sample()
             step = self.streams.step(agent.actions.to_environment(actions))
@@ -187,10 +199,7 @@ class Collector:
             self.memory, self.first, self.present = after, step.first, step.present
         tokens, first, present = self._token(agent)
         following, _ = agent.step(tokens, self.memory, first=first, present=None if self.present.all() else present)
-        if self.scale is not None:
-            self.scale.hand_over(agent.returns)
-        columns = states.transform(lambda *column: torch.stack(column, 1), *taken)
-        return Rollout(*columns, following.value, starts)
+        return taken, following.value, starts
 
     def take_finished(self) -> list[Episode]:
         """Give the episodes that ended since the last call."""

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recurra.kernels import linear_recurrence
 from recurra.memory.base import Memory, hide
@@ -68,13 +69,27 @@ class MinGRU(Memory):
     ) -> tuple[Tensor, MinimalState]:
         """Read a piece: see `Memory.forward`."""
         x, state = self.begin(x, state, first, present)
-        logits, candidate = self.projection(x).to(state.hidden.dtype).chunk(2, dim=-1)
-        z = gate(logits, closing=self.closing)
-        written = z * (_positive(candidate) if self.positive else candidate)
+        z, log_kept, candidate = self._gates(self.projection(x).to(state.hidden.dtype))
         h, last = linear_recurrence(
-            written, log_gate(1 - z), initial_state=state.hidden, first=first, present=present, backend=self.backend
+            z * candidate, log_kept, initial_state=state.hidden, first=first, present=present, backend=self.backend
         )
         return hide(self.output(h.to(x.dtype)), present), MinimalState(last)
+
+    def step(
+        self, x: Tensor, state: MinimalState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, MinimalState]:
+        """Read one token of each stream: see `Memory.step`."""
+        state = self.begin_step(x, state, first)
+        z, _, candidate = self._gates(self.projection(x).to(state.hidden.dtype))
+        h = torch.lerp(state.hidden, candidate, z)
+        return self.output(h.to(x.dtype)), MinimalState(h)
+
+    def _gates(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give z, the logarithm of 1 - z, and the candidate."""
+        logits, candidate = projected.chunk(2, dim=-1)
+        z = gate(logits, closing=self.closing)
+        log_kept = log_gate(1 - z) if self.closing else functional.logsigmoid(-logits)
+        return z, log_kept, _positive(candidate) if self.positive else candidate
 
 
 class MinLSTM(Memory):
@@ -124,15 +139,32 @@ class MinLSTM(Memory):
     ) -> tuple[Tensor, MinimalState]:
         """Read a piece: see `Memory.forward`."""
         x, state = self.begin(x, state, first, present)
-        forget, write, candidate = self.projection(x).to(state.hidden.dtype).chunk(3, dim=-1)
-        f, i = gate(forget, closing=self.closing), gate(write, closing=self.closing)
-        both = f + i
-        share = i / both.masked_fill(both == 0, 1.0)
-        written = share * (_positive(candidate) if self.positive else candidate)
+        share, log_kept, candidate = self._gates(self.projection(x).to(state.hidden.dtype))
         h, last = linear_recurrence(
-            written, log_gate(1 - share), initial_state=state.hidden, first=first, present=present, backend=self.backend
+            share * candidate, log_kept, initial_state=state.hidden, first=first, present=present, backend=self.backend
         )
         return hide(self.output(h.to(x.dtype)), present), MinimalState(last)
+
+    def step(
+        self, x: Tensor, state: MinimalState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, MinimalState]:
+        """Read one token of each stream: see `Memory.step`."""
+        state = self.begin_step(x, state, first)
+        share, _, candidate = self._gates(self.projection(x).to(state.hidden.dtype))
+        h = torch.lerp(state.hidden, candidate, share)
+        return self.output(h.to(x.dtype)), MinimalState(h)
+
+    def _gates(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give i / (f + i), the logarithm of f / (f + i), and the candidate."""
+        forget, write, candidate = projected.chunk(3, dim=-1)
+        candidate = _positive(candidate) if self.positive else candidate
+        if self.closing:
+            f, i = gate(forget, closing=True), gate(write, closing=True)
+            both = f + i
+            share = i / both.masked_fill(both == 0, 1.0)
+            return share, log_gate(1 - share), candidate
+        log_odds = functional.logsigmoid(write) - functional.logsigmoid(forget)
+        return log_odds.sigmoid(), functional.logsigmoid(-log_odds), candidate
 
 
 def _positive(x: Tensor) -> Tensor:
