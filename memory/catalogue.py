@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from recurra.errors import UserError, nearest
+from recurra.memory.attention import MemoryAsContext, SlidingWindow, WithAttention
 from recurra.memory.base import Memory
 from recurra.memory.miras import PRESETS, Associative, DeltaNet, LinearAttention, Retention
 from recurra.memory.none import NoMemory
@@ -76,6 +77,10 @@ _TABLE = {
         path="delta_rule",
     ),
     **{name: _Entry(Associative, "miras", preset.paper, preset.options) for name, preset in PRESETS.items()},
+    "titans_mac": _Entry(MemoryAsContext, "attention", "Behrouz et al. 2025, arXiv 2501.00663"),
+    "titans_mag": _Entry(WithAttention, "attention", "Behrouz et al. 2025, arXiv 2501.00663", {"join": "gate"}),
+    "titans_mal": _Entry(WithAttention, "attention", "Behrouz et al. 2025, arXiv 2501.00663", {"join": "layer"}),
+    "window": _Entry(SlidingWindow, "attention", "Ren et al. 2024, arXiv 2406.07522", path="torch"),
     "associative": _Entry(Associative, "miras", "Behrouz et al. 2025, arXiv 2504.13173"),
 }
 
@@ -101,8 +106,9 @@ def describe(name: str) -> MemoryInfo:
     entry = _entry(name)
     memory: Any = build(name, 16)
     rule, path = entry.rule, entry.path
-    if isinstance(memory, Associative):
-        rule, path = memory.rule.summary, memory.path
+    learner = memory if isinstance(memory, Associative) else getattr(memory, "memory", None)
+    if isinstance(learner, Associative):
+        rule, path = learner.rule.summary, learner.path
     return MemoryInfo(
         name, entry.family, entry.paper, memory.grain, memory.bounded, memory.backends, rule=rule, path=path
     )

@@ -16,12 +16,16 @@ from recurra.memory import Network, build, laws, names, stack
 from recurra.memory import state as states
 from recurra.memory.blocks import Block, ShortConvolution, SwiGLU
 
+BLOCKS = ("titans_mac", "titans_mag", "titans_mal")
 LEARNERS = ("associative", "ttt_linear", "ttt_mlp", "titans", "moneta", "yaad", "memora")  # slow: tested in few cases
-MEMORIES = {name: lambda name=name: build(name, 8) for name in names() if name not in LEARNERS} | {
+MEMORIES = {name: lambda name=name: build(name, 8) for name in names() if name not in (*LEARNERS, *BLOCKS)} | {
     "delta_net, 1 head": lambda: build("delta_net", 6, heads=1, chunk=3),
     "delta_net, no convolution": lambda: build("delta_net", 8, heads=2, convolution=0, chunk=64),
     "delta_net, chunk 1": lambda: build("delta_net", 8, heads=2, convolution=2, chunk=1),
     **{f"{name}, chunk 3": lambda name=name: build(name, 8, heads=2, chunk=3) for name in LEARNERS},
+    "titans_mac, segment 3": lambda: build("titans_mac", 8, heads=2, segment=3),
+    "titans_mag, window 4": lambda: build("titans_mag", 8, heads=2, window=4, memory={"chunk": 3}),
+    "titans_mal, window 4": lambda: build("titans_mal", 8, heads=2, window=4, memory={"chunk": 3}),
     "convolution, 2 wide": lambda: ShortConvolution(5, width=2),
     "convolution, 4 wide": lambda: ShortConvolution(5),
 }
@@ -30,6 +34,7 @@ NETWORKS = {
         name, 8, layers=2, expansion=2.0, **{"heads": 2} if name in LEARNERS else {}
     )
     for name in names()
+    if name not in BLOCKS
 } | {
     "block": lambda: Block(build("gru", 6)),
     "block without MLP": lambda: Block(build("lstm", 6), expansion=0),
@@ -70,8 +75,9 @@ def close(actual, expected):
 
 @pytest.mark.parametrize("name", MEMORIES)
 def test_a_memory_obeys_the_laws(name):
-    slow = name.partition(",")[0] in LEARNERS
-    laws.check(make(name), cases=2 if slow else 4, time=12 if slow else 20)
+    kind = name.partition(",")[0]
+    cases, time = (1, 8) if kind in BLOCKS else (1, 14) if kind in LEARNERS else (4, 20)
+    laws.check(make(name), cases=cases, time=time)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -13,7 +13,7 @@ from recurra.memory import gates
 from recurra.memory.base import Memory, hide
 from recurra.memory.blocks import ShortConvolution, ShortConvolutionState
 from recurra.memory.miras import retentions
-from recurra.memory.miras.architectures import EPSILON, Form, shapes
+from recurra.memory.miras.architectures import EPSILON, Form, read, shapes
 from recurra.memory.miras.biases import WITH_THRESHOLD, bias_named
 from recurra.memory.miras.generic import Learning, Path, Tokens
 from recurra.memory.miras.rates import Decay, Rate
@@ -256,6 +256,28 @@ class Associative(Memory):
         if self.gate is not None:
             y = y * functional.silu(self.gate(x))
         return hide(self.output(y), present), AssociativeState(*learning, position, convolution)
+
+    def answer(self, q: Tensor, state: AssociativeState, opens: Tensor) -> Tensor:
+        """Ask the memory, as it was at the start of the chunk that its streams stand in, without writing to it.
+
+        Args:
+            q: queries ``(batch, time, heads, key_dim)``.
+            state: of the streams.
+            opens: ``(batch,)`` bool: the chunk is to begin with the next token, and not begun.
+
+        Returns:
+            Answers ``(batch, time, heads, value_dim)``.
+
+        Raises:
+            UserError: if the memory keeps no such weights: chunk 1, and rules that no chunk changes.
+        """
+        if not state.opening:
+            raise UserError("only a memory whose gradients are of its chunk's start can be asked as it was there")
+        path = self._path(q.dtype)
+        now = path.weights(state.written)
+        rows = opens.reshape(-1, *[1] * (now[0].dim() - 1))
+        weights = tuple(torch.where(rows, new, old) for new, old in zip(now, state.opening, strict=True))
+        return read(path.form, weights, q.transpose(1, 2)).transpose(1, 2)
 
     def _tokens(self, x: Tensor, mixed: Tensor, dtype: torch.dtype) -> Tokens:
         """Give what each token tells the rule; with several steps a token the writes are one after another in time."""
