@@ -28,6 +28,7 @@ def run(
     batch: int = 4,
     lengths: Sequence[int] = (1_000, 10_000, 100_000),
     budget: float = 0.5,
+    longest: float = 10.0,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Measure memories.
@@ -43,6 +44,7 @@ def run(
         batch: streams side by side.
         lengths: tokens of each stream.
         budget: seconds for each figure, about; one that takes longer is measured once.
+        longest: seconds; a length that would take longer, by the rate at the length before, is left out.
         device: cpu, cuda or auto.
 
     Returns:
@@ -57,7 +59,7 @@ def run(
     product = matrix_rate(MATRIX, device=device)
     rows = [_row("matrix product", f"float32, {MATRIX} by {MATRIX}", None, product, None)]
     for name, module in modules.items():
-        rows += _measure(name, module.eval(), batch, lengths, budget, device)
+        rows += _measure(name, module.eval(), batch, sorted(lengths), budget, longest, device)
     return rows + list(_titans(dim, batch, min(lengths), budget, device))
 
 
@@ -70,7 +72,7 @@ def _row(
 
 
 def _measure(
-    name: str, module: Memory, batch: int, lengths: Sequence[int], budget: float, device: str
+    name: str, module: Memory, batch: int, lengths: Sequence[int], budget: float, longest: float, device: str
 ) -> Iterator[dict[str, Any]]:
     size = states.nbytes(module.initial_state(1))
 
@@ -78,23 +80,23 @@ def _measure(
         x = torch.randn(batch, length, module.dim, device=device)
         return batch * length / seconds(lambda: function(module, x), budget=budget)
 
-    shortest = min(lengths)
-    reading = 0.0
+    rates: dict[str, list[float]] = {READING: [], LEARNING: []}
     for length in lengths:
         for what, function in ((READING, _read), (LEARNING, _learn)):
             loop = None
-            if length == shortest and "reference" in module.backends:
+            if not rates[what] and "reference" in module.backends:
                 chooser: Any = module
                 usual, chooser.backend = chooser.backend, "reference"
                 loop = "token loop", rate(function, length)
                 chooser.backend = usual
-            figure = rate(function, length)
-            reading = figure if length == shortest and what == READING else reading
-            yield _row(name, what, length, figure, size, loop)
+            if rates[what] and batch * length / rates[what][-1] > longest:
+                continue
+            rates[what].append(rate(function, length))
+            yield _row(name, what, length, rates[what][-1], size, loop)
     x, state = torch.randn(batch, module.dim, device=device), module.initial_state(batch)
     with torch.inference_mode():
         time = seconds(lambda: module.step(x, state), budget=budget)
-    yield _row(name, "step", 1, batch / time, size, (f"{READING} of {shortest:,}", reading))
+    yield _row(name, "step", 1, batch / time, size, (f"{READING} of {lengths[0]:,}", rates[READING][0]))
 
 
 @torch.inference_mode()

@@ -44,6 +44,12 @@ def test_mlp_memory(capsys):
     assert reading["bytes"] == sum(x[0].numel() * 4 for pair in state[:3] for x in pair)
 
 
+def test_a_length_that_would_take_too_long_is_left_out(capsys):
+    options = ["--names", "[gru]", "--lengths", "[1000000000,20]", "--budget", "0.01", "--dim", "8"]
+    rows = [row for row in bench(capsys, "memory", *options) if row["name"] == "gru"]
+    assert {row["length"] for row in rows} == {20, 1}
+
+
 def test_rl(capsys):
     """What is measured of ourselves; sb3-contrib is a peer, not a dependency."""
     options = ["--names", "[gru]", "--updates", "2", "--rollout", "8", "--batches", "[1,3]", "--budget", "0.01"]
