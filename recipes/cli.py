@@ -35,13 +35,19 @@ def recipes(arguments: list[str]) -> Answer:
 
 
 def memories(arguments: list[str]) -> Answer:
-    """List the memory modules, or those named; with --laws, how far each is from breaking a law."""
+    """List the memory modules, or those named; with --laws, how far each is from breaking a law.
+
+    With --choices, what an associative memory can be made of, and which combinations have no meaning.
+    """
     from recurra import memory
 
     parser = _parser("memories", memories)
     parser.add_argument("names", nargs="*", help="memories out of the list (default: all)")
     parser.add_argument("--laws", action="store_true", help="measure each memory against each law (seconds each)")
+    parser.add_argument("--choices", action="store_true", help="what an associative memory is made of")
     options = parser.parse_args(arguments)
+    if options.choices:
+        return _choices()
     listed = []
     for name in options.names or memory.names():
         row = asdict(memory.describe(name))
@@ -51,6 +57,19 @@ def memories(arguments: list[str]) -> Answer:
     hidden = {"grain", "bounded", "backends", "paper"}  # in a terminal what fits one; --json has all
     shown = [{key: value for key, value in row.items() if key not in hidden} for row in listed]
     return {"memories": listed}, [_table(shown)]
+
+
+def _choices() -> Answer:
+    """List the four choices of an associative memory, and what is refused of their combinations."""
+    from recurra.memory.miras import CHOICES, OBJECTIONS
+
+    rows = [
+        {"choice": choice, "name": name, "what": what}
+        for choice, known in CHOICES.items()
+        for name, what in known.items()
+    ]
+    refused = [objection.reason for objection in OBJECTIONS]
+    return {"choices": rows, "refused": refused}, [_table(rows), "\n".join(("refused, since:", *refused))]
 
 
 def train(arguments: list[str]) -> Answer:

@@ -60,6 +60,9 @@ def test_memories(capsys):
     assert {"name", "family", "paper", "grain", "bounded", "backends"} <= listed[0].keys()
     measured = run(capsys, "memories", "delta_net", "gru", "--laws")["memories"]
     assert [row["name"] for row in measured] == ["delta_net", "gru"]
+    choices = run(capsys, "memories", "--choices")
+    assert {"architecture", "bias", "retention", "algorithm"} == {row["choice"] for row in choices["choices"]}
+    assert any("MLP of zeros" in reason for reason in choices["refused"])
     assert all(row["split"] < 1e-10 for row in measured)
 
 
