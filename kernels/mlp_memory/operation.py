@@ -69,8 +69,8 @@ def mlp_memory(
         present: ``(batch, time)`` bool: tokens where it is False neither write nor read, and their output is 0; what
             they hold, NaN included, does not matter.
         chunk: tokens whose gradients are taken at the same weights.
-        backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel within a chunk; None takes the second.
-            Both are differentiable in every floating-point argument.
+        backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel within a chunk; None takes the first
+            for a single token, else the second. Both are differentiable in every floating-point argument.
 
     Returns:
         Outputs ``(batch, time, heads, value_dim)`` in v's dtype, and the state after the last token. States are held
@@ -93,7 +93,9 @@ def mlp_memory(
     _check(q, k, v, weights, rate, log_decay, log_momentum, threshold, norm, residual, initial_state, first, present)
     if chunk < 1:
         raise UserError(f"chunk must be at least 1, got {chunk}")
-    if backend is not None and backend not in BACKENDS:
+    if backend is None:
+        backend = "reference" if q.shape[1] == 1 else "chunked"
+    if backend not in BACKENDS:
         raise UserError(f"mlp_memory has no backend {backend!r}: {nearest(backend, BACKENDS)}")
 
     dtype = torch.float32

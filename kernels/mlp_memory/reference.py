@@ -30,21 +30,25 @@ def reference(
             start, weights = _choose(begins, given.weights, start), _choose(begins, given.weights, weights)
             momentum = tuple(torch.where(_like(begins, s), 0.0, s) for s in momentum)
             position = torch.where(begins, 0, position)
-        here = torch.ones_like(position, dtype=torch.bool) if present is None else present[:, t]
-        start = _choose(here & (position % chunk == 0), weights, start)
+        opens = position % chunk == 0
+        start = _choose(opens if present is None else opens & present[:, t], weights, start)
 
-        surprise = [-gradient for gradient in _gradient(given, t, start)]
+        surprise = tuple(-gradient for gradient in _gradient(given, t, start))
         if given.log_momentum is not None:
             kept = given.log_momentum[:, t].exp().unsqueeze(-1)
-            surprise = [kept * s + new for s, new in zip(momentum, surprise, strict=True)]
-            momentum = tuple(torch.where(_like(here, s), new, s) for s, new in zip(momentum, surprise, strict=True))
+            surprise = tuple(kept * s + new for s, new in zip(momentum, surprise, strict=True))
         decay = given.log_decay[:, t].exp()
-        decayed = decay.unsqueeze(-1) * weights[0], decay.unsqueeze(-2) * weights[1]
-        weights = _choose(here, (decayed[0] + surprise[0], decayed[1] + surprise[1]), weights)
-        position = position + here.long()
-
-        _, _, _, answer = _ask(given, given.q[:, t], weights)
-        outputs.append(torch.where(_like(here, answer), answer, 0.0))
+        after = decay.unsqueeze(-1) * weights[0] + surprise[0], decay.unsqueeze(-2) * weights[1] + surprise[1]
+        _, _, _, answer = _ask(given, given.q[:, t], after)
+        if present is None:
+            weights, position = after, position + 1
+            momentum = surprise if momentum else ()
+        else:
+            here = present[:, t]
+            weights, position = _choose(here, after, weights), position + here.long()
+            momentum = _choose(here, surprise, momentum) if momentum else ()
+            answer = torch.where(_like(here, answer), answer, 0.0)
+        outputs.append(answer)
     return torch.stack(outputs, 1), MLPState(start, weights, momentum, position)
 
 
