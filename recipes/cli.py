@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -286,6 +287,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
+        moot = re.match(r"unrecognized arguments: (--(?:device|precision|print_config))\b", message)
+        if moot:
+            raise UserError(f"{self.prog} only lists what there is, and has no settings: leave out {moot[1]}")
         raise UserError(f"{message}; see {self.prog} --help")
 
 

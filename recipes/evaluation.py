@@ -19,6 +19,7 @@ from recurra.files import writable
 from recurra.memory import state as states
 from recurra.recipes import devices, loading
 from recurra.recipes.rollout import Episode
+from recurra.recipes.settings import require_seed
 
 #: The most tokens, over all environments, that are read ahead at once where an environment foretells them.
 TOKENS_AHEAD = 16_384
@@ -68,6 +69,7 @@ def evaluate(
     env, grid = env or {}, grid or {}
     if episodes < 1 or environments < 1:
         raise UserError("episodes and environments must be at least 1")
+    require_seed("seed", seed)
     for name, values in grid.items():
         if not values:
             raise UserError(f"grid.{name} names no values: give some, such as --grid.{name} 10,100")

@@ -41,7 +41,9 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     """
     try:
         return parser.instantiate(parser.parse_args(arguments))
-    except ArgumentError as error:
+    except UserError:
+        raise
+    except (ArgumentError, ValueError) as error:  # the latter where settings that may be left out are wrong
         raise UserError(_one_line(str(error), parser)) from error
 
 
@@ -57,10 +59,16 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
         name = unknown["given"] or unknown["read"] or f"{unknown['group']}.{unknown['inner']}"
         close = nearest(name, options)
         return f"there is no option {name!r}; " + (close if close.startswith("did") else f"see {parser.prog} --help")
+    # Of the ways to read a value that may be null, the first is the one that was meant.
+    message = re.sub(
+        r"Does not validate against any of the Union subtypes.*?Errors:\s*- (.*?)\n\s*- .*", r"\1", message, flags=re.S
+    )
+    message = re.sub(r"Problem with given class_path '[^']*':\s*", "", message)
     wrong = re.search(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL)
     if wrong:
-        reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(wrong.group(2).split()))
-        return f"{wrong.group(1)}: {reason}"
+        inner = re.sub(r'^Parser key "([^"]+)":\s*', r".\1: ", wrong.group(2))
+        reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.(?=Literal)", r"\1", " ".join(inner.split()))
+        return f"{wrong.group(1)}{'' if inner.startswith('.') else ': '}{reason}"
     return f"{' '.join(message.split())}; see {parser.prog} --help"
 
 

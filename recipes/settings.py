@@ -137,7 +137,7 @@ class ActingEvaluationOptions(EvaluationOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(self.episodes >= 1, f"evaluation.episodes must be at least 1, got {self.episodes}")
-        _require(self.seed >= 0, f"evaluation.seed must not be negative, got {self.seed}")
+        require_seed("evaluation.seed", self.seed)
 
 
 @dataclass
@@ -223,8 +223,9 @@ class Recipe(ABC):
         for name in ("steps", "checkpoint_every", "dim", "layers", "devices", "threads"):
             number = getattr(self, name)
             _require(number is None or number >= 1, f"{name} must be at least 1, got {number}")
-        for name in ("expansion", "seed"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+        _require(self.threads is None or self.threads <= 1024, f"threads must be at most 1024, got {self.threads}")
+        _require(self.expansion >= 0, f"expansion must not be negative, got {self.expansion}")
+        require_seed("seed", self.seed)
 
     @property
     @abstractmethod
@@ -429,6 +430,15 @@ def _method(path: Path) -> str:
     method = str(content.get("method"))
     _require(method in METHODS, f"{path} needs a line for its method; {nearest(method, METHODS)}")
     return method
+
+
+def require_seed(name: str, seed: int) -> None:
+    """Make sure that every source of random numbers takes a seed.
+
+    Raises:
+        UserError: if one would not.
+    """
+    _require(0 <= seed < 2**32, f"{name} must be from 0 to {2**32 - 1}, got {seed}")
 
 
 def _require(holds: bool, message: str) -> None:

@@ -17,6 +17,7 @@ from recurra.envs.documents import Source, expand
 from recurra.errors import UserError
 from recurra.memory import state as states
 from recurra.recipes import devices, loading
+from recurra.recipes.settings import require_seed
 
 
 def read(
@@ -63,8 +64,11 @@ def read(
         raise UserError("to resume a reading, give the state that it saved: --state-in FILE")
     if state_out is not None and not Path(state_out).absolute().parent.is_dir():
         raise FileNotFoundError(f"{state_out}: there is no folder to write the state to")
-    if piece < 1 or write < 0:
-        raise UserError("piece must be at least 1, and what is to be written at least 0")
+    if state_out is not None and Path(state_out).is_dir():
+        raise UserError(f"{state_out} is a folder: name a file for the state")
+    if piece < 1 or write < 0 or temperature < 0:
+        raise UserError("piece must be at least 1, what is to be written and temperature at least 0")
+    require_seed("seed", seed)
     where = devices.device(device)
     context = devices.precision(precision, where)
     model = loading.reader(reader).to(where)

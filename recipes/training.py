@@ -281,7 +281,12 @@ def _quieten() -> None:
     """Keep Lightning's own talk, of devices and of tips, off the screen."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in ("does not have many workers", "isinstance\\(treespec, LeafSpec\\)", "across ranks is zero"):
+    for message in (
+        "does not have many workers",
+        "Mismatch dtype between input and weight",
+        "isinstance\\(treespec, LeafSpec\\)",
+        "across ranks is zero",
+    ):
         warnings.filterwarnings("ignore", message=f".*{message}.*")
 
 

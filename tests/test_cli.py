@@ -169,6 +169,8 @@ def test_a_user_s_own_recipe_and_memory(capsys):
     assert run(capsys, "train", "runs/mine/0/config.yaml")["steps"] == 128  # a run's settings are a recipe too
 
 
+FILMED = ["--evaluation.every", "1", "--evaluation.video", "true"]
+
 MISTAKES = {
     "no command": (["trian"], "did you mean 'train'"),
     "no recipe": (["train"], "name a recipe first"),
@@ -209,7 +211,7 @@ MISTAKES = {
     "grid that is broken": (["eval", "{agent}", "--grid.corridor", "a: b: c,5"], "no values with commas"),
     "grid that is a number": (["eval", "{agent}", "--grid", "5"], "grid: Expected a dict"),
     "misspelt nested setting in the file": (["train", "nested.yaml"], "did you mean 'ppo.epochs'"),
-    "negative seed": (["train", "tmaze", "--seed", "-1"], "seed must not be negative"),
+    "negative seed": (["train", "tmaze", "--seed", "-1"], "seed must be from 0"),
     "no layers": (["train", "tmaze", "--layers", "0"], "layers must be at least 1"),
     "discount beyond 1": (["train", "tmaze", "--ppo.discount", "2"], "ppo.discount must lie in 0..1"),
     "environment that is a number": (["train", "gym", "--env.id", "5"], "env needs the id"),
@@ -228,18 +230,78 @@ MISTAKES = {
     "damaged state": (["read", "list.yaml", "--reader", "{reader}", "--state-in", "list.yaml"], "damaged"),
     "resume without a state": (["read", "list.yaml", "--reader", "{reader}", "--resume"], "--state-in"),
     "state to nowhere": (["read", "list.yaml", "--reader", "{reader}", "--state-out", "no/where"], "no folder"),
+    "negative seed in eval": (["eval", "{agent}", "--seed", "-1"], "seed must be from 0"),
+    "unknown precision in eval": (["eval", "{agent}", "--precision", "7-bit"], "precision must be"),
+    "video that is a file": (["eval", "{agent}", "--video", "broken.yaml"], "name a folder for the videos"),
+    "video beneath a file": (["eval", "{agent}", "--video", "broken.yaml/a"], "name a folder for the videos"),
+    "video without its package": (["train", "gym", *FILMED], "pygame"),
+    "mistake before a report's folder is made": (
+        ["eval", "{agent}", "--report", "new", "--grid.corridor", "5,0"],
+        "corridor must be",
+    ),
+    "missing popgym": (["train", "gym", "--env.id", "popgym-RepeatFirstEasy-v0"], "needs the package 'popgym'"),
+    "missing minigrid": (["train", "gym", "--env.id", "MiniGrid-MemoryS7-v0"], "needs the package 'minigrid'"),
+    "module of an environment that is none": (["train", "gym", "--env.id", "nowhere:Env-v0"], "package 'nowhere'"),
+    "evaluation less than never": (["train", "tmaze", "--evaluation.every", "-1"], "must not be negative"),
+    "evaluation of no episodes": (["train", "tmaze", "--evaluation.episodes", "0"], "at least 1"),
+    "evaluation in another environment": (
+        ["train", "tmaze", "--evaluation.every", "1", "--evaluation.env.id", "CartPole-v1"],
+        "was trained with observation space",
+    ),
+    "misspelt option of the evaluation's environment": (
+        ["train", "tmaze", "--evaluation.every", "1", "--evaluation.env.coridor", "5"],
+        "did you mean 'corridor'",
+    ),
+    "evaluation by nothing": (
+        ["train", "byte-lm", "--held_out", "[]", "--evaluation.every", "5"],
+        "needs held_out documents",
+    ),
+    "best that is misspelt": (
+        ["train", "tmaze", "--best.metric", "mean_retrun"],
+        "best.metric 'mean_retrun' is none of this recipe's figures; did you mean 'mean_return'",
+    ),
+    "best in no order": (["train", "tmaze", "--best.order", "up"], "best.order: Expected a Literal"),
+    "stop at nowhere": (["train", "tmaze", "--stop.metric", "entropy"], "one of stop.above and stop.below"),
+    "stop without a figure": (["train", "tmaze", "--stop.above", "1"], "metric"),
+    "stop by a figure that is not measured": (
+        ["train", "tmaze", "--stop.metric", "eval_success_rate", "--stop.above", "1"],
+        "measured only with evaluation",
+    ),
+    "stop by a misspelt figure": (
+        ["train", "tmaze", "--stop.metric", "entropie", "--stop.above", "1"],
+        "did you mean 'entropy'",
+    ),
+    "stop without patience": (
+        ["train", "tmaze", "--stop.metric", "entropy", "--stop.above", "1", "--stop.patience", "0"],
+        "stop.patience must be at least 1",
+    ),
+    "curriculum from nothing": (["train", "tmaze", "--curriculum.start", "0"], "curriculum.start must be"),
+    "recipe that names a class to call": (["train", "class.yaml"], "class_path"),
+    "threads without end": (["train", "tmaze", "--threads", "100000"], "threads must be at most"),
+    "run that is finished": (["train", "tmaze", "--resume", "{agent}"], "is finished"),
+    "runs in a file": (["train", "tmaze", "--root", "list.yaml"], "list.yaml"),
+    "state that is a folder": (["read", "list.yaml", "--reader", "{reader}", "--state-out", "."], "is a folder"),
+    "temperature below 0": (["read", "list.yaml", "--reader", "{reader}", "--temperature", "-1"], "temperature"),
+    "pieces of nothing": (["read", "list.yaml", "--reader", "{reader}", "--piece", "0"], "piece must be"),
+    "unknown device to read on": (["read", "list.yaml", "--reader", "{reader}", "--device", "tpu"], "device must be"),
+    "device for a list": (["memories", "--device", "cpu"], "leave out --device"),
+    "settings of a list": (["recipes", "--print_config"], "leave out --print_config"),
+    "unknown benchmark": (["bench", "memry"], "did you mean 'memory'"),
     "unknown option of memories": (["memories", "--jsn"], "--jsn"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes(mistake, home, capsys):
+def test_mistakes(mistake, home, capsys, monkeypatch):
+    for package in ("popgym", "minigrid", "pygame"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     files = {
         "broken.yaml": "a: [",
         "list.yaml": "- a",
         "nomethod.yaml": "steps: 5",
         "misspelt.yaml": "method: ppo\nenv: {id: CartPole-v1}\nstps: 5\nsteps: 5",
         "nested.yaml": "method: ppo\nenv: {id: CartPole-v1}\nsteps: 5\nppo: {epoch: 3}",
+        "class.yaml": "method: ppo\nenv: {id: CartPole-v1, x: {class_path: os.mkdir}}\nsteps: 5",
         "damaged.ckpt": "nothing",
     }
     for name, content in files.items():

@@ -97,6 +97,41 @@ def test_killed_and_resumed_is_the_same_run(name: str, whole: dict[str, Path], t
     assert [path.name for path in run.parent.iterdir()] == ["0"]
 
 
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
+    """Killed 20 times, anywhere: while it starts, learns, measures, or writes."""
+    wanted = {**options("tmaze"), "steps": 300 * 256, "checkpoint_every": 3}
+    wanted |= {"evaluation.every": 7, "evaluation.episodes": 16}
+    alone = Path(train("tmaze", root=str(tmp_path / "alone"), **wanted)["run"])
+    rng, run, kills = random.Random(20), tmp_path / "tmaze" / "0", 0
+
+    def written() -> int:
+        return (run / "metrics.csv").read_text().count("\n") if (run / "metrics.csv").is_file() else 0
+
+    while kills < 20:
+        given = wanted if kills == 0 else {"resume": "auto"}
+        process = PROCESSES.Process(target=train, args=("tmaze",), kwargs={"root": str(tmp_path), **given})
+        process.start()
+        if kills % 4 == 3:
+            time.sleep(rng.uniform(0, 0.5))
+        else:
+            goal = written() + rng.randint(4, 12)
+            while process.is_alive() and written() < goal:
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.02))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        kills += 1
+    result = train("tmaze", resume="auto", root=str(tmp_path))
+    assert result["run"] == str(run)
+    same(run, alone)
+    best, others = (load_file(folder / "best" / "model.safetensors") for folder in (run, alone))
+    assert all(torch.equal(best[name], others[name]) for name in best)
+    assert {**result["best"], "folder": ""} == {**json.loads((alone / "result.json").read_text())["best"], "folder": ""}
+    assert not list(run.rglob("*.new"))
+
+
 def test_killed_before_the_first_checkpoint(whole: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "tmaze" / "0"
     run.mkdir(parents=True)
