@@ -100,7 +100,7 @@ def test_killed_and_resumed_is_the_same_run(name: str, whole: dict[str, Path], t
 @pytest.mark.slow
 def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     """Killed 20 times, anywhere: while it starts, learns, measures, or writes."""
-    wanted = {**options("tmaze"), "steps": 300 * 256, "checkpoint_every": 3}
+    wanted = {**options("tmaze"), "steps": 260 * 64, "environments": 2, "checkpoint_every": 3}
     wanted |= {"evaluation.every": 7, "evaluation.episodes": 16}
     alone = Path(train("tmaze", root=str(tmp_path / "alone"), **wanted)["run"])
     rng, run, kills = random.Random(20), tmp_path / "tmaze" / "0", 0
