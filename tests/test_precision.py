@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from recurra import agents
 from recurra.errors import UserError
 from recurra.recipes import evaluate, read, train
 from recurra.recipes.goals import Best
@@ -17,7 +17,7 @@ MAZE |= {"curriculum": None, "evaluation.every": 6, "evaluation.episodes": 32}
 
 
 def weights(run: str) -> dict[str, torch.Tensor]:
-    return load_file(Path(run, "agent", "model.safetensors"))
+    return {name: value.detach() for name, value in agents.load(run).named_parameters()}
 
 
 def test_an_agent_learns_in_half_precision(tmp_path: Path) -> None:
