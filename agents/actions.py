@@ -44,6 +44,7 @@ class Actions(nn.Module):
             self.code: Part = Numbers(space.shape)
             return
         counts, self.lowest = codes(space)
+        self.axes = counts.ndim
         self.width, most = int(counts.sum()), int(counts.max())
         self.code = OneHot(counts, np.zeros_like(counts))
         # Where each entry's choices lie among the numbers; entries of fewer than most are filled up with the one after.
@@ -59,10 +60,10 @@ class Actions(nn.Module):
             mean = numbers.reshape(*numbers.shape[:-1], *self.log_std.shape)
             normal = Normal(mean, self.log_std.to(mean.dtype).exp().expand_as(mean), validate_args=False)
             return Independent(normal, self.log_std.dim(), validate_args=False)
-        if self.choices.dim() == 1:
+        if self.axes == 0:
             return Categorical(logits=numbers, validate_args=False)
         logits = functional.pad(numbers, (0, 1), value=-torch.inf)[..., self.choices]
-        return Independent(Categorical(logits=logits, validate_args=False), self.choices.dim() - 1, validate_args=False)
+        return Independent(Categorical(logits=logits, validate_args=False), self.axes, validate_args=False)
 
     def features(self, actions: Tensor) -> Tensor:
         """Describe a policy's actions in numbers ``(..., width)``: one-hot, or as they are clipped."""

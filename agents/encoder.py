@@ -161,7 +161,8 @@ class Encoder(nn.Module):
         numbers = [one(leaf).to(dtype) for one, leaf in zip(self.parts, tokens, strict=True)]
         if first is not None:
             numbers[self.seen :] = [hide(before, ~first) for before in numbers[self.seen :]]
-        return functional.tanh(self.join(hide(torch.cat(numbers, -1), present)))
+        joined = torch.cat(numbers, -1) if len(numbers) > 1 else numbers[0]
+        return functional.tanh(self.join(hide(joined, present)))
 
     def watch(self, tokens: Leaves, *, first: Tensor, present: Tensor) -> None:
         """Take tokens into account in the moments of what is normalised, where they are present and say something."""
