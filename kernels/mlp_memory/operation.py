@@ -49,7 +49,7 @@ def mlp_memory(
 
     A rate and a decay are of the head, or of each channel: then they act on the rows of W_a and the columns of W_b,
     which stand for the channels of a token. Without LN nothing bounds what the memory answers, nor, then, its weights.
-    For a backward pass the weights and momentum at every chunk's start are kept: long streams are learnt from in pieces.
+    Backward passes keep the weights and momentum of every chunk's start: learn from long streams in pieces.
 
     Args:
         q: queries ``(batch, time, heads, key_dim)``.
