@@ -454,6 +454,8 @@ def test_what_has_no_meaning_is_refused_with_the_reason(options, objection):
         ({"chunk": 0}, "chunk must be at least 1, got 0"),
         ({"heads": 3}, "heads that divide its dim: 3 does not divide 8"),
         ({"norm": True, "value_factor": 2}, "values are as wide as keys"),
+        ({"expansion": 0}, "expansion must be at least 1, got 0"),
+        ({"step": 0.0}, "largest step must be above 0"),
         ({"pace": "slow"}, "pace is sigmoid or softplus"),
         ({"stepping": "tied"}, "tied steps are those of a scalar decay"),
         ({"stepping": "long"}, "stepping is gated, whole or tied"),
@@ -497,6 +499,17 @@ def combination(seed):
 def test_a_combination_obeys_the_laws(seed):
     _, block = combination(seed)
     laws.check(block, cases=1, seed=seed, time=12)
+
+
+@pytest.mark.parametrize("options", [{"bias": "lp"}, {"architecture": "mlp", "norm": False}], ids=str)
+def test_a_rule_that_diverges_says_from_which_inputs_on(options):
+    torch.manual_seed(0)
+    memory = Associative(8, heads=2, chunk=4, **options)
+    assert memory.input_limit == 1.0
+    assert laws.measure(memory, laws=["numbers"], cases=1, time=20)["numbers"] < 1e-4
+    memory.input_limit = None
+    assert laws.measure(memory, laws=["numbers"], cases=1, time=20)["numbers"] > 1e-4
+    assert Associative(8, heads=2, **options | {"norm": True}).input_limit is None
 
 
 def test_a_rule_says_which_path_it_takes():

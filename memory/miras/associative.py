@@ -49,7 +49,7 @@ class Associative(Memory):
         mass: likewise.
         mapped: where the retention maps what is written to weights: the tokens of a chunk that read weights so mapped,
             ``every`` one, the ``last`` one (Moneta's chunked form), or the first and the last, the ``ends``
-            (Memora's lag token); others read what a plain step makes of the weights before.
+            (Memora's lag token); others read what plain steps make of the weights at the chunk's start.
         decay_first: take the gradient where the memory has already decayed (Gated DeltaNet), not before (Titans).
         norm: M(k) = k + LN(f(k)) instead of f(k); None is so for MLPs.
         offset: f has offsets, which are learnt at test time as its weights are.
@@ -152,15 +152,20 @@ class Associative(Memory):
         )
         if heads < 1 or dim % heads:
             raise UserError(f"an associative memory needs heads that divide its dim: {heads} does not divide {dim}")
-        if value_factor > 1 and (norm or architecture == "vector"):
-            raise UserError("values are as wide as keys where the memory is a vector or has a residual path")
+        for option, value in (("expansion", expansion), ("value_factor", value_factor), ("rank", rank)):
+            if value < 1:
+                raise UserError(f"{option} must be at least 1, got {value}")
+        if step is not None and step <= 0:
+            raise UserError(f"the largest step must be above 0, got {step}")
+        if value_factor > 1 and (norm or architecture != "matrix"):
+            raise UserError("values are as wide as keys but for a matrix without norm: value_factor 1")
         if pace not in ("sigmoid", "softplus"):
             raise UserError(f"pace is sigmoid or softplus, got {pace!r}")
         if stepping not in ("gated", "whole", "tied"):
             raise UserError(f"stepping is gated, whole or tied, got {stepping!r}")
         if stepping == "tied" and (pace != "softplus" or closing or retention != "scalar" or steps > 1):
             raise UserError("tied steps are those of a scalar decay of pace softplus that does not close, one a token")
-        self.path = rule.path
+        self.path, self.input_limit = rule.path, rule.input_limit
         if self.path in _BACKENDS:
             self.backends = _BACKENDS[self.path]
         self.dim, self.heads, self.closing, self.stepping, self.backend = dim, heads, closing, stepping, backend
@@ -186,9 +191,8 @@ class Associative(Memory):
         self.momentum_rate: Decay | None = None
         if algorithm == "momentum":
             self.momentum_rate = Decay(dim, (heads, 1), pace="sigmoid", root=1.0, closing=closing, start=2.0, **rates)
-        self.threshold_rate = Rate(dim, (heads, channels), start=0.5, **rates) if bias in WITH_THRESHOLD else None
-        if bias in ("huber_norm", "huber_mixture", "robust") and channelwise:
-            self.threshold_rate = Rate(dim, (heads, 1), start=0.5, **rates)
+        thresholds = value_dim if channelwise and bias == "huber" else 1
+        self.threshold_rate = Rate(dim, (heads, thresholds), start=0.5, **rates) if bias in WITH_THRESHOLD else None
         self.cut: nn.Parameter | None = None
         if retention.startswith("elastic_net"):
             self.cut = nn.Parameter(torch.full((heads, 1) if architecture == "vector" else (heads, 1, 1), -5.0))

@@ -14,6 +14,8 @@ _MIRAS = "Behrouz et al. 2025, arXiv 2504.13173"
 _TTT = "Sun et al. 2024, arXiv 2407.04620"
 _DEEP: dict[str, Any] = {"architecture": "mlp", "channelwise": True}
 
+# Where a paper leaves a point open, the reading that learnt associative recall better is the default: Moneta's map as
+# printed (not the mirror map it cites) and Memora's softmax at every token (not at a chunk's ends).
 PRESETS = {
     "gla": Preset(
         "Yang et al. 2023, arXiv 2312.06635",

@@ -83,6 +83,13 @@ class Rule:
         return self.architecture in ("vector", "matrix") and not self.norm and not self.offset
 
     @property
+    def input_limit(self) -> float | None:
+        """Give the largest input that the rule stays finite for, where a larger one makes it diverge as published."""
+        bare_mlp = self.architecture.endswith("mlp") and not self.norm
+        steep = self.bias == "lp" and self.p > 2 and not self.norm  # slopes that outgrow the residual
+        return 1.0 if bare_mlp or steep else None
+
+    @property
     def path(self) -> str:
         """Name what computes the rule: an operation of `recurra.kernels`, the closed form, or the generic path."""
         if self.algorithm == "closed":
