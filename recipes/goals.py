@@ -57,7 +57,7 @@ class Stop(lightning.Callback):
 
     def on_train_batch_end(self, trainer: Any, module: Any, *unused: Any) -> None:
         """Count how often in a row it was there."""
-        figure = module.metrics[self.options.metric]
+        figure = trainer.strategy.broadcast(module.metrics[self.options.metric])  # processes stop together
         if not math.isnan(figure):  # measured in this update
             self.met = self.met + 1 if self.options.met_by(figure) else 0
             trainer.should_stop = trainer.should_stop or self.reached
