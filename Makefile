@@ -18,9 +18,9 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
-# The same beside pogema, which holds gymnasium at 0.28.1, the oldest that is supported, and numpy below 2.
+# What has to do with gymnasium, beside pogema, which holds it at 0.28.1, the oldest that is supported, and numpy below 2.
 test-pogema: .venv-pogema/ready
-	.venv-pogema/bin/pytest -q -n 2 --dist loadfile -m "not slow"
+	.venv-pogema/bin/pytest -q -n 2 --dist loadfile -m "not slow" $$(grep -lE 'gymnasium|recurra.envs|recurra.agents' tests/test_*.py)
 
 test-long: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadfile

@@ -8,6 +8,7 @@ from pathlib import Path
 import gymnasium
 import pytest
 import yaml
+from gymnasium.envs.registration import registry
 
 from recurra.recipes import cli
 
@@ -295,6 +296,8 @@ MISTAKES = {
 def test_mistakes(mistake, home, capsys, monkeypatch):
     for package in ("popgym", "minigrid", "pygame"):
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    for name in [name for name in registry if name.lower().startswith(("popgym", "minigrid"))]:
+        monkeypatch.delitem(registry, name)
     files = {
         "broken.yaml": "a: [",
         "list.yaml": "- a",

@@ -164,6 +164,7 @@ def interrupted(command: list[str], ready: Callable[[], bool]) -> tuple[int, str
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests may run where it is ignored
     )
     while not ready():
         assert process.poll() is None, process.communicate()
