@@ -20,7 +20,7 @@ test: .venv/ready
 
 # What has to do with gymnasium, beside pogema, which holds it at 0.28.1, the oldest that is supported, and numpy below 2.
 test-pogema: .venv-pogema/ready
-	.venv-pogema/bin/pytest -q -n 2 --dist loadfile -m "not slow" $$(grep -lE 'gymnasium|recurra.envs|recurra.agents' tests/test_*.py)
+	.venv-pogema/bin/pytest -q -n 2 --dist loadfile -m "not slow" $$(grep -lE 'gymnasium|recurra.(envs|agents|recipes)' tests/test_*.py)
 
 test-long: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadfile
