@@ -23,7 +23,7 @@ test-pogema: .venv-pogema/ready
 	.venv-pogema/bin/pytest -q -n 2 --dist loadfile -m "not slow" $$(grep -lE 'gymnasium|recurra.(envs|agents|recipes)' tests/test_*.py)
 
 test-long: .venv/ready
-	$(BIN)/pytest -q -n 2 --dist loadfile
+	$(BIN)/pytest -q -n 2 --dist loadfile --hypothesis-profile exploring
 
 check: .venv/ready
 	$(BIN)/ruff check .
