@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
+import lightning
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recurra.recipes.settings import LearningOptions
 
@@ -23,3 +24,16 @@ def adamw(module: nn.Module, options: LearningOptions, *, updates: int) -> Any:
 
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95))
     return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, share)]
+
+
+def improve(module: lightning.LightningModule, loss: Tensor, *, gradient_norm: float) -> dict[str, float]:
+    """Take one step down the loss, with what `adamw` gave; tell the gradient's norm and the step size."""
+    optimizer: Any = module.optimizers()
+    schedule: Any = module.lr_schedulers()
+    rate = schedule.get_last_lr()[0]
+    optimizer.zero_grad()
+    module.manual_backward(loss)
+    norm = nn.utils.clip_grad_norm_(module.parameters(), gradient_norm)
+    optimizer.step()
+    schedule.step()
+    return {"gradient_norm": norm.item(), "learning_rate": rate}

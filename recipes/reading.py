@@ -9,14 +9,13 @@ from typing import Any
 
 import lightning
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from recurra.agents import Reader
 from recurra.envs.documents import Batches, Source
 from recurra.memory import state as states
 from recurra.recipes import processes
-from recurra.recipes.optimising import adamw
+from recurra.recipes.optimising import adamw, improve
 from recurra.recipes.settings import ReadingOptions
 
 
@@ -88,19 +87,11 @@ class Reading(lightning.LightningModule):
         self.state = states.detach(state)
         loss = -scores.mean()
 
-        optimizer: Any = self.optimizers()
-        schedule: Any = self.lr_schedulers()
-        rate = schedule.get_last_lr()[0]
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.options.gradient_norm)
-        optimizer.step()
-        schedule.step()
+        step = improve(self, loss, gradient_norm=self.options.gradient_norm)
         self.done += 1
         self.metrics = {
             "bits_per_byte": processes.mean(loss).item() / math.log(2),
-            "gradient_norm": norm.item(),
-            "learning_rate": rate,
+            **step,
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -21,7 +21,7 @@ from recurra.envs.probes import Recall
 from recurra.errors import UserError, nearest
 from recurra.memory import state as states
 from recurra.recipes import devices, evaluation, loading, processes
-from recurra.recipes.optimising import adamw
+from recurra.recipes.optimising import adamw, improve
 from recurra.recipes.settings import LearningOptions
 
 
@@ -96,14 +96,7 @@ class Recalling(lightning.LightningModule):
         ]
         loss = torch.stack(losses).mean()  # of few pairs and many alike: few are learnt first
 
-        optimizer: Any = self.optimizers()
-        schedule: Any = self.lr_schedulers()
-        rate = schedule.get_last_lr()[0]
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.options.gradient_norm)
-        optimizer.step()
-        schedule.step()
+        step = improve(self, loss, gradient_norm=self.options.gradient_norm)
         self.done += 1
         right = ((logits.detach().argmax(-1) == tokens) & asked).sum(0).split(self.lengths)
         shares = zip(right, asked.sum(0).split(self.lengths), strict=True)
@@ -113,8 +106,7 @@ class Recalling(lightning.LightningModule):
                 f"accuracy_{task.pairs}": processes.mean(hits.sum() / wanted.sum()).item()
                 for task, (hits, wanted) in zip(self.tasks, shares, strict=True)
             },
-            "gradient_norm": norm.item(),
-            "learning_rate": rate,
+            **step,
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
