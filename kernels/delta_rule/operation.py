@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from recurra.errors import UserError, nearest
+from recurra.errors import UserError
+from recurra.kernels import checks
 from recurra.kernels.delta_rule.chunked import chunked
 from recurra.kernels.delta_rule.reference import reference
 
@@ -76,15 +77,9 @@ def delta_rule(
     _check(q, k, v, log_decay, beta, initial_state, first, present)
     if chunk < 1:
         raise UserError(f"chunk must be at least 1, got {chunk}")
-    if backend is None:
-        backend = "reference" if q.shape[1] == 1 else "chunked"
-    if backend not in BACKENDS:
-        raise UserError(f"delta_rule has no backend {backend!r}: {nearest(backend, BACKENDS)}")
+    backend = checks.backend("delta_rule", backend, BACKENDS, time=q.shape[1])
 
-    dtype = torch.float32
-    for tensor in (q, k, v, log_decay, beta, initial_state):
-        if tensor is not None:
-            dtype = torch.promote_types(dtype, tensor.dtype)
+    dtype = checks.widest(q, k, v, log_decay, beta, initial_state)
     if initial_state is None:
         state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3], dtype=dtype)
     else:
@@ -122,13 +117,10 @@ def _check(
     first: Tensor | None,
     present: Tensor | None,
 ) -> None:
-    if q.dim() != 4:
-        raise UserError(f"q must be (batch, time, heads, key_dim), got {tuple(q.shape)}")
-    if v.dim() != 4 or v.shape[:3] != q.shape[:3]:
-        raise UserError(f"v must be of shape ({', '.join(map(str, q.shape[:3]))}, value_dim), got {tuple(v.shape)}")
+    checks.heads(q, v)
     batch, time, heads, key_dim = q.shape
     tokens = (batch, time, heads)
-    expected: dict[str, tuple[Tensor | None, list[tuple[int, ...]]]] = {
+    expected: dict[str, tuple[Tensor | None, list[checks.Shape]]] = {
         "k": (k, [(*tokens, key_dim)]),
         "log_decay": (log_decay, [tokens, (*tokens, key_dim)]),
         "beta": (beta, [tokens]),
@@ -136,13 +128,6 @@ def _check(
         "first": (first, [(batch, time)]),
         "present": (present, [(batch, time)]),
     }
-    for name, (tensor, shapes) in expected.items():
-        if tensor is not None and tuple(tensor.shape) not in shapes:
-            wanted = " or ".join(str(shape) for shape in shapes)
-            raise UserError(f"{name} must be of shape {wanted}, got {tuple(tensor.shape)}")
-    for name, flags in (("first", first), ("present", present)):
-        if flags is not None and flags.dtype != torch.bool:
-            raise UserError(f"{name} must be bool, got {flags.dtype}")
-    for name, tensor in dict(q=q, k=k, v=v, log_decay=log_decay, beta=beta, initial_state=initial_state).items():
-        if tensor is not None and not tensor.is_floating_point():
-            raise UserError(f"{name} must be floating point, got {tensor.dtype}")
+    checks.shapes(expected)
+    checks.flags(first=first, present=present)
+    checks.floating(q=q, k=k, v=v, log_decay=log_decay, beta=beta, initial_state=initial_state)

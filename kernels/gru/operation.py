@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from recurra.errors import UserError
+from recurra.kernels import checks
 from recurra.kernels.gru.packed import packed
 
 
@@ -58,12 +59,11 @@ def _check(projected: Tensor, weight: Tensor, bias: Tensor, initial_state: Tenso
     if not sizes or sizes[-1] < 1 or any(after > size for size, after in pairwise(sizes)):
         raise UserError("sizes must be of at least one step, at least 1 and never rising: sequences lie longest first")
     dim = weight.shape[-1]
-    shapes = {
-        "projected": (projected, (sum(sizes), 3 * dim)),
-        "weight": (weight, (3 * dim, dim)),
-        "bias": (bias, (3 * dim,)),
-        "initial_state": (initial_state, (sizes[0], dim)),
-    }
-    for name, (tensor, wanted) in shapes.items():
-        if tuple(tensor.shape) != wanted:
-            raise UserError(f"{name} must be of shape {wanted}, got {tuple(tensor.shape)}")
+    checks.shapes(
+        {
+            "projected": (projected, [(sum(sizes), 3 * dim)]),
+            "weight": (weight, [(3 * dim, dim)]),
+            "bias": (bias, [(3 * dim,)]),
+            "initial_state": (initial_state, [(sizes[0], dim)]),
+        }
+    )

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from recurra.errors import UserError, nearest
+from recurra.errors import UserError
+from recurra.kernels import checks
 from recurra.kernels.linear_recurrence.chunked import chunked
 from recurra.kernels.linear_recurrence.reference import reference
 
@@ -53,17 +54,10 @@ def linear_recurrence(
     _check(x, log_gate, initial_state, first, present)
     if chunk < 2:
         raise UserError(f"chunk must be at least 2, got {chunk}")
-    if backend is None:
-        backend = "reference" if x.shape[1] == 1 else "chunked"
-    if backend not in BACKENDS:
-        raise UserError(f"linear_recurrence has no backend {backend!r}: {nearest(backend, BACKENDS)}")
+    backend = checks.backend("linear_recurrence", backend, BACKENDS, time=x.shape[1])
 
-    dtype = torch.promote_types(torch.promote_types(torch.float32, x.dtype), log_gate.dtype)
-    if initial_state is None:
-        state = x.new_zeros(x.shape[0], x.shape[2], dtype=dtype)
-    else:
-        dtype = torch.promote_types(dtype, initial_state.dtype)
-        state = initial_state.to(dtype)
+    dtype = checks.widest(x, log_gate, initial_state)
+    state = x.new_zeros(x.shape[0], x.shape[2], dtype=dtype) if initial_state is None else initial_state.to(dtype)
     if x.shape[1] == 0:
         return torch.empty_like(x), state
     with torch.autocast(x.device.type, enabled=False):
@@ -89,18 +83,12 @@ def _check(
     if x.dim() != 3:
         raise UserError(f"x must be (batch, time, dim), got {tuple(x.shape)}")
     batch, time, dim = x.shape
-    shapes = {
-        "log_gate": (log_gate, (batch, time, dim)),
-        "initial_state": (initial_state, (batch, dim)),
-        "first": (first, (batch, time)),
-        "present": (present, (batch, time)),
+    expected: dict[str, tuple[Tensor | None, list[checks.Shape]]] = {
+        "log_gate": (log_gate, [(batch, time, dim)]),
+        "initial_state": (initial_state, [(batch, dim)]),
+        "first": (first, [(batch, time)]),
+        "present": (present, [(batch, time)]),
     }
-    for name, (tensor, wanted) in shapes.items():
-        if tensor is not None and tuple(tensor.shape) != wanted:
-            raise UserError(f"{name} must be of shape {wanted}, got {tuple(tensor.shape)}")
-    for name, flags in (("first", first), ("present", present)):
-        if flags is not None and flags.dtype != torch.bool:
-            raise UserError(f"{name} must be bool, got {flags.dtype}")
-    for name, tensor in (("x", x), ("log_gate", log_gate), ("initial_state", initial_state)):
-        if tensor is not None and not tensor.is_floating_point():
-            raise UserError(f"{name} must be floating point, got {tensor.dtype}")
+    checks.shapes(expected)
+    checks.flags(first=first, present=present)
+    checks.floating(x=x, log_gate=log_gate, initial_state=initial_state)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from recurra.errors import UserError, nearest
+from recurra.errors import UserError
+from recurra.kernels import checks
 from recurra.kernels.biases import Bias, l2
 from recurra.kernels.mlp_memory.arguments import Arguments
 from recurra.kernels.mlp_memory.chunked import chunked
@@ -94,16 +95,10 @@ def mlp_memory(
     _check(q, k, v, weights, rate, log_decay, log_momentum, threshold, norm, residual, initial_state, first, present)
     if chunk < 1:
         raise UserError(f"chunk must be at least 1, got {chunk}")
-    if backend is None:
-        backend = "reference" if q.shape[1] == 1 else "chunked"
-    if backend not in BACKENDS:
-        raise UserError(f"mlp_memory has no backend {backend!r}: {nearest(backend, BACKENDS)}")
+    backend = checks.backend("mlp_memory", backend, BACKENDS, time=q.shape[1])
 
-    dtype = torch.float32
     carried = () if initial_state is None else (*initial_state.start, *initial_state.weights, *initial_state.momentum)
-    for tensor in (q, k, v, *weights, rate, log_decay, log_momentum, threshold, *(norm or ()), *carried):
-        if tensor is not None:
-            dtype = torch.promote_types(dtype, tensor.dtype)
+    dtype = checks.widest(q, k, v, *weights, rate, log_decay, log_momentum, threshold, *(norm or ()), *carried)
 
     def prepare(x: Tensor) -> Tensor:
         """Give a token (batch, time, heads, 1 or dim); one of zeros neither decays nor writes."""
@@ -158,10 +153,7 @@ def _check(
     first: Tensor | None,
     present: Tensor | None,
 ) -> None:
-    if q.dim() != 4:
-        raise UserError(f"q must be (batch, time, heads, key_dim), got {tuple(q.shape)}")
-    if v.dim() != 4 or v.shape[:3] != q.shape[:3]:
-        raise UserError(f"v must be of shape ({', '.join(map(str, q.shape[:3]))}, value_dim), got {tuple(v.shape)}")
+    checks.heads(q, v)
     batch, time, heads, key_dim = q.shape
     value_dim, hidden = v.shape[3], weights[0].shape[-1]
     if residual and key_dim != value_dim:
@@ -189,12 +181,8 @@ def _check(
         for name, pair in (("start", state.start), ("weights", state.weights), ("momentum", state.momentum)):
             for index, part in enumerate(pair):
                 expected[f"initial_state.{name}[{index}]"] = (part, [(batch, *weights[index].shape)])
-    for name, (tensor, shapes) in expected.items():
-        if tensor is not None and tuple(tensor.shape) not in shapes:
-            wanted = " or ".join(str(shape) for shape in shapes)
-            raise UserError(f"{name} must be of shape {wanted}, got {tuple(tensor.shape)}")
-        if tensor is not None and not tensor.is_floating_point():
-            raise UserError(f"{name} must be floating point, got {tensor.dtype}")
+    checks.shapes(expected)
+    checks.floating(**{name: tensor for name, (tensor, _) in expected.items()})
     for name, flags in (("first", first), ("present", present)):
         if flags is not None and (flags.dtype != torch.bool or tuple(flags.shape) != (batch, time)):
             raise UserError(f"{name} must be bool of shape {(batch, time)}, got {flags.dtype} of {tuple(flags.shape)}")
