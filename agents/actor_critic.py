@@ -103,7 +103,9 @@ class ActorCritic(OnHub, nn.Module):
         previous = [Numbers((self.actions.width,))] * previous_action
         previous += [Numbers((), normalize=normalize_observations)] * previous_reward
         self.encoder = Encoder(observation_space, dim, previous=previous, normalize=normalize_observations)
-        self.memory = stack(memory, dim, layers=layers, expansion=expansion, **self.config["memory_options"])
+        self.memory = stack(
+            memory, dim, layers=layers, expansion=expansion, memory_options=self.config["memory_options"]
+        )
         self.returns = Moments(())
         self.actor = nn.Linear(dim, self.actions.width)
         self.critic = nn.Linear(dim, 1)

@@ -77,7 +77,9 @@ class Reader(OnHub, nn.Module):
             "vocabulary": vocabulary,
         }
         self.embedding = nn.Embedding(vocabulary, dim)
-        self.memory = stack(memory, dim, layers=layers, expansion=expansion, **self.config["memory_options"])
+        self.memory = stack(
+            memory, dim, layers=layers, expansion=expansion, memory_options=self.config["memory_options"]
+        )
         self.head = nn.Linear(dim, vocabulary)
         nn.init.normal_(self.embedding.weight, std=1.0)
         nn.init.normal_(self.head.weight, std=dim**-0.5)

@@ -1,6 +1,6 @@
 """A network of memories: blocks in a stack, itself a memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -74,8 +74,31 @@ class Network(Memory):
         return self.norm(x), NetworkState(tuple(after))
 
 
-def stack(name: str, dim: int, *, layers: int = 1, expansion: float = 4.0, **options: Any) -> Network:
-    """Build a network of equal blocks around the named memory; options are the memory's."""
+def stack(
+    name: str,
+    dim: int,
+    *,
+    layers: int = 1,
+    expansion: float = 4.0,
+    memory_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Network:
+    """Build a network of equal blocks around the named memory.
+
+    Args:
+        name: the memory's, see `recurra.memory.build`.
+        dim: width of the network.
+        layers: how many blocks.
+        expansion: of the blocks' MLPs, see `recurra.memory.Block`.
+        memory_options: the memory's options, those that have a name of the above too (an MLP memory's ``expansion``).
+        **options: more of them.
+
+    Raises:
+        UserError: if there is no layer, an option is the network's, or as `recurra.memory.build` does.
+    """
     if layers < 1:
         raise UserError(f"a network has at least one layer, got {layers}")
-    return Network(Block(build(name, dim, **options), expansion=expansion) for _ in range(layers))
+    wanted = {**(memory_options or {}), **options}
+    for option in wanted.keys() & {"name", "dim"}:
+        raise UserError(f"a network's {option} is not among its memory's options")
+    return Network(Block(build(name, dim, **wanted), expansion=expansion) for _ in range(layers))

@@ -61,6 +61,10 @@ def test_every_backend_that_is_described_runs():
 def test_options_reach_the_memory():
     assert build("delta_net", 12, heads=3).heads == 3
     assert stack("delta_net", 12, layers=2, heads=3).layers[1].memory.heads == 3
+    wide = stack("titans", 8, heads=2, expansion=0, memory_options={"expansion": 3}).layers[0]
+    assert wide.memory.initial_state(1).written[0].shape == (1, 2, 4, 12)
+    with pytest.raises(UserError, match="dim is not among"):
+        stack("gru", 8, memory_options={"dim": 4})
 
 
 def test_a_users_own_is_built_by_its_dotted_path():
