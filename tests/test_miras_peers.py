@@ -9,8 +9,11 @@ import torch
 from recurra.kernels.biases import l2
 from recurra.kernels.chunks import grid
 from recurra.memory.miras.architectures import Form
-from recurra.memory.miras.generic import Path, Tokens
+from recurra.memory.miras.learner import Learner
+from recurra.memory.miras.learning import learn
 from recurra.memory.miras.rule import Rule
+from recurra.memory.miras.state import Learning
+from recurra.memory.miras.tokens import Tokens
 
 pytestmark = pytest.mark.slow  # the import alone takes seconds
 
@@ -19,11 +22,11 @@ BATCH, TIME, HEADS, HEAD = 2, 48, 3, 8
 
 def run(rule, form, start, q, k, v, step, log_decay=None, log_momentum=None):
     """Read from the start: outputs, and what is written."""
-    path = Path(rule, form, l2, None)
-    fresh = path.start(start)
+    learner = Learner(rule, "generic", form, l2, fresh=())
     layout = grid(torch.zeros(BATCH, dtype=torch.long), None, None, TIME, rule.chunk)
-    output, learning = path.run(Tokens(q, k, v, step, log_decay, log_momentum, None), layout, fresh, fresh)
-    return output, learning
+    still = tuple(map(torch.zeros_like, start)) if rule.algorithm == "momentum" else ()
+    state = Learning(start if rule.chunk > 1 else (), start, still, ())
+    return learn(learner, Tokens(q, k, v, step, log_decay, log_momentum), layout, state)
 
 
 def close(actual, expected):

@@ -1,11 +1,11 @@
-"""First choice: what a memory is. Each architecture reads, and says what a slope at its output asks of its weights.
+"""First choice: what a memory is. Each architecture reads, and says what a bias at its answer asks of its weights.
 
 Tokens are ``(batch, heads, tokens, dim)``. Weights are those of one moment, ``(batch, heads, in, out)``, or each
 token's own, ``(batch, heads, tokens, in, out)`` (a vector's: without ``in``). The gradient of every weight matrix is
 an outer product, so it is given as its two factors, ``left (…, in)`` and ``right (…, out)``.
 """
 
-import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -63,18 +63,22 @@ def read(form: Form, weights: Weights, x: Tensor) -> Tensor:
     return x + functional.layer_norm(f, f.shape[-1:], eps=EPSILON) * form.scale + form.shift
 
 
-def gradient(form: Form, weights: Weights, x: Tensor, slope: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Give the factors of the gradient of each weight, where the slope at the output M(x) is given."""
+def gradient(form: Form, weights: Weights, x: Tensor, bias: Callable[[Tensor], Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Give the factors of the gradient of each weight, where ``bias`` gives the slope at the answer M(x)."""
     *inner, f = _inside(form, weights, x)
-    if form.scale is not None:
-        slope = _through_norm(f, slope * form.scale)
+    if form.scale is None or form.shift is None:
+        slope = bias(f)
+    else:
+        inverse, normal = _normalised(f)
+        slope = bias(x + normal * form.scale + form.shift) * form.scale
+        # Back through the norm: what changes mean or size of f has no slope.
+        slope = inverse * (slope - slope.mean(-1, keepdim=True) - (slope * normal).mean(-1, keepdim=True) * normal)
     match form.architecture:
         case "vector" | "matrix":
             return [(inner[0], slope)]
         case "mlp":
             x, z, hidden = inner
-            back = _back(slope, weights[1], z)
-            return [(x, back * _gelu_slope(z)), (hidden, slope)]
+            return [(x, torch.ops.aten.gelu_backward(_back(slope, weights[1], z), z)), (hidden, slope)]
         case _:
             x, z, value, hidden = inner
             back = _back(slope, weights[2], z)
@@ -113,16 +117,8 @@ def _back(slope: Tensor, weights: Tensor, z: Tensor) -> Tensor:
     return _times(slope, weights.mT)[..., : z.shape[-1]]
 
 
-def _through_norm(f: Tensor, slope: Tensor) -> Tensor:
-    """The slope before a layer norm, from the one after it: what changes mean or size of f has none."""
+def _normalised(f: Tensor) -> tuple[Tensor, Tensor]:
+    """1 / deviation of each f, and f with mean 0 and variance 1."""
     centred = f - f.mean(-1, keepdim=True)
-    deviation = (centred.square().mean(-1, keepdim=True) + EPSILON).sqrt()
-    normal = centred / deviation
-    along = normal * (slope * normal).mean(-1, keepdim=True)
-    return (slope - slope.mean(-1, keepdim=True) - along) / deviation
-
-
-def _gelu_slope(z: Tensor) -> Tensor:
-    """gelu'(z) = Φ(z) + z φ(z)."""
-    density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
-    return 0.5 * (1 + torch.erf(z / math.sqrt(2))) + z * density
+    inverse = (centred.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
+    return inverse, inverse * centred

@@ -7,18 +7,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recurra.errors import UserError
-from recurra.kernels import chunks, delta_rule, linear_recurrence, mlp_memory
-from recurra.kernels.mlp_memory import MLPState
 from recurra.memory import gates
 from recurra.memory.base import Memory, hide
 from recurra.memory.blocks import ShortConvolution, ShortConvolutionState
 from recurra.memory.miras import retentions
-from recurra.memory.miras.architectures import EPSILON, Form, read, shapes
+from recurra.memory.miras.architectures import Form, read, shapes
 from recurra.memory.miras.biases import WITH_THRESHOLD, bias_named
-from recurra.memory.miras.generic import Learning, Path, Tokens
+from recurra.memory.miras.learner import Learner, drawn
+from recurra.memory.miras.learning import step
+from recurra.memory.miras.paths import BACKENDS, PATHS, Flow
 from recurra.memory.miras.rates import Decay, Rate
 from recurra.memory.miras.rule import Rule
-from recurra.memory.miras.state import AssociativeState
+from recurra.memory.miras.state import AssociativeState, Learning
+from recurra.memory.miras.tokens import Tokens, spread
 from recurra.memory.positions import positions
 
 
@@ -150,24 +151,10 @@ class Associative(Memory):
             learnt_start=learnt_start,
             channelwise=channelwise,
         )
-        if heads < 1 or dim % heads:
-            raise UserError(f"an associative memory needs heads that divide its dim: {heads} does not divide {dim}")
-        for option, value in (("expansion", expansion), ("value_factor", value_factor), ("rank", rank)):
-            if value < 1:
-                raise UserError(f"{option} must be at least 1, got {value}")
-        if step is not None and step <= 0:
-            raise UserError(f"the largest step must be above 0, got {step}")
-        if value_factor > 1 and (norm or architecture != "matrix"):
-            raise UserError("values are as wide as keys but for a matrix without norm: value_factor 1")
-        if pace not in ("sigmoid", "softplus"):
-            raise UserError(f"pace is sigmoid or softplus, got {pace!r}")
-        if stepping not in ("gated", "whole", "tied"):
-            raise UserError(f"stepping is gated, whole or tied, got {stepping!r}")
-        if stepping == "tied" and (pace != "softplus" or closing or retention != "scalar" or steps > 1):
-            raise UserError("tied steps are those of a scalar decay of pace softplus that does not close, one a token")
+        _check(rule, dim, heads, expansion=expansion, value_factor=value_factor, rank=rank, step=step)
+        _check_rates(rule, pace=pace, stepping=stepping, closing=closing)
         self.path, self.input_limit = rule.path, rule.input_limit
-        if self.path in _BACKENDS:
-            self.backends = _BACKENDS[self.path]
+        self.backends = BACKENDS.get(self.path, ())
         self.dim, self.heads, self.closing, self.stepping, self.backend = dim, heads, closing, stepping, backend
         self.normalised = normalised
         self.key_dim = key_dim = dim // heads
@@ -180,7 +167,7 @@ class Associative(Memory):
 
         channels = key_dim if channelwise else 1
         rates: dict[str, Any] = {"rank": rank, "by_token": by_token}
-        self.largest = _largest_step(rule) if step is None else step
+        self.largest = rule.largest_step if step is None else step
         self.step_rate = Rate(dim, (steps * heads, channels), start=0.0, **rates) if stepping == "gated" else None
         self.decay: Decay | None = None
         if retention != "none":
@@ -200,12 +187,12 @@ class Associative(Memory):
         self.inner_norm = nn.ParameterList(
             [torch.ones(heads, value_dim), torch.zeros(heads, value_dim)] if norm else []
         )
+        self._shapes = shapes(Form(architecture, offset), key_dim, value_dim, expansion)
         self.weights = nn.ParameterList(
-            nn.Parameter(_start(rule, torch.randn(heads, *shape)))
-            for shape in shapes(self._form(), key_dim, value_dim, expansion)
-            if learnt_start
+            nn.Parameter(drawn(rule, (heads, *shape))) for shape in self._shapes if learnt_start
         )
-        self._shapes = shapes(self._form(), key_dim, value_dim, expansion)
+        if algorithm == "closed":  # the sum of keys beside that of pairs
+            self._shapes.append((key_dim, key_dim))
 
         self.skip = nn.Parameter(torch.ones(heads, 1)) if skip else None
         self.norm = nn.RMSNorm(value_dim, eps=1e-6)
@@ -217,24 +204,12 @@ class Associative(Memory):
     ) -> AssociativeState:
         """Give the learnt weights, or zeros."""
         place = self.placement(device, dtype)
-        if self.rule.learnt_start:
-            written = tuple(w.to(**place).expand(batch, *w.shape) for w in self.weights)
-        else:
-            written = tuple(torch.zeros(batch, self.heads, *shape, **place) for shape in self._shapes)
-        if self.path == "closed form":
-            written += (torch.zeros(batch, self.heads, self.key_dim, self.key_dim, **place),)
-        learning = Learning((), written, (), ())
-        if self.path == "generic":
-            learning = self._path(place["dtype"]).start(written)
-        if self.path == "mlp_memory":
-            zeros = tuple(map(torch.zeros_like, written)) if self.rule.algorithm == "momentum" else ()
-            learning = Learning(written, written, zeros, ())
         if self.convolution is None:
             convolution = ShortConvolutionState(torch.zeros(batch, 0, sum(self.sizes), **place))
         else:
             convolution = self.convolution.initial_state(batch, **place)
         position = torch.zeros(batch, dtype=torch.long, device=place["device"])
-        return AssociativeState(*learning, position, convolution)
+        return AssociativeState(*self._learner(convolution.tail).start(batch), position, convolution)
 
     def forward(
         self,
@@ -251,15 +226,39 @@ class Associative(Memory):
             mixed, convolution = self.convolution(mixed, convolution, first=first, present=present)
         elif self.activation:
             mixed = functional.silu(mixed)
+        _, position = positions(state.position, (len(x), x.shape[1]), first, present)
+        steps = self.rule.steps
+        if steps > 1:  # the first write of a token begins its episode
+            first = None if first is None else functional.pad(first.unsqueeze(-1), (0, steps - 1)).flatten(1)
+            flow = Flow(state.position * steps, first, None if present is None else present.repeat_interleave(steps, 1))
+        else:
+            flow = Flow(state.position, first, present)
         with torch.autocast(x.device.type, enabled=False):
-            tokens = self._tokens(x, mixed, state.written[0].dtype)
-            o, learning, position = self._learn(tokens, state, first, present)
-        if self.skip is not None:
-            o = o + self.skip * tokens.v[:, self.rule.steps - 1 :: self.rule.steps]
-        y = self.norm(o.to(self.norm.weight.dtype)).flatten(-2)
-        if self.gate is not None:
-            y = y * functional.silu(self.gate(x))
-        return hide(self.output(y), present), AssociativeState(*learning, position, convolution)
+            learner, tokens = self._learner(state.written[0]), self._tokens(x, mixed, state)
+            o, learning = PATHS[self.path](learner, tokens, Learning(*state[:4]), flow)
+        y = self._finished(x, tokens, o)
+        return hide(y, present), AssociativeState(*learning, position, convolution)
+
+    def step(
+        self, x: Tensor, state: AssociativeState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, AssociativeState]:
+        """Read one token of each stream: see `Memory.step`."""
+        state = self.begin_step(x, state, first)
+        mixed, convolution = self.projection(x), state.convolution
+        if self.convolution is not None:
+            mixed, convolution = self.convolution.step(mixed, convolution)
+        elif self.activation:
+            mixed = functional.silu(mixed)
+        x = x.unsqueeze(1)
+        with torch.autocast(x.device.type, enabled=False):
+            learner, tokens = self._learner(state.written[0]), self._tokens(x, mixed.unsqueeze(1), state)
+            learning, position = Learning(*state[:4]), state.position * self.rule.steps
+            if self.path in ("generic", "mlp_memory"):
+                o, learning = step(learner, tokens, position, learning)
+            else:
+                o, learning = PATHS[self.path](learner, tokens, learning, Flow(position))
+        y = self._finished(x, tokens, o).squeeze(1)
+        return y, AssociativeState(*learning, state.position + 1, convolution)
 
     def answer(self, q: Tensor, state: AssociativeState, opens: Tensor) -> Tensor:
         """Ask the memory, as it was at the start of the chunk that its streams stand in, without writing to it.
@@ -277,15 +276,15 @@ class Associative(Memory):
         """
         if not state.opening:
             raise UserError("only a memory whose gradients are of its chunk's start can be asked as it was there")
-        path = self._path(q.dtype)
-        now = path.weights(state.written)
+        learner = self._learner(q)
+        now = learner.weights(state.written)
         rows = opens.reshape(-1, *[1] * (now[0].dim() - 1))
         weights = tuple(torch.where(rows, new, old) for new, old in zip(now, state.opening, strict=True))
-        return read(path.form, weights, q.transpose(1, 2)).transpose(1, 2)
+        return read(learner.form, weights, q.transpose(1, 2)).transpose(1, 2)
 
-    def _tokens(self, x: Tensor, mixed: Tensor, dtype: torch.dtype) -> Tokens:
+    def _tokens(self, x: Tensor, mixed: Tensor, state: AssociativeState) -> Tokens:
         """Give what each token tells the rule; with several steps a token the writes are one after another in time."""
-        rule, heads = self.rule, self.heads
+        rule, heads, dtype = self.rule, self.heads, state.written[0].dtype
         x = x.to(self.norm.weight.dtype)
         q, k, v = mixed.to(dtype).split(self.sizes, dim=-1)
         q, k, v = (
@@ -311,160 +310,60 @@ class Associative(Memory):
             q, k = q.expand(-1, -1, heads, -1), k.repeat_interleave(heads, 2)
         tokens = Tokens(q, k, v, step, log_decay, log_momentum, threshold)
         if rule.steps > 1:
-            tokens = _spread(tokens, rule.steps)
+            tokens = spread(tokens, rule.steps)
         if rule.retention == "l2" and tokens.log_decay is not None:
             tokens = tokens._replace(step=tokens.step * tokens.log_decay.exp())
         return tokens
 
-    def _learn(
-        self, tokens: Tokens, state: AssociativeState, first: Tensor | None, present: Tensor | None
-    ) -> tuple[Tensor, Learning, Tensor]:
-        """Write and read: what is read ``(batch, time, heads, value_dim)``, and what the state keeps."""
-        steps, shape = self.rule.steps, (state.position.shape[0], tokens.q.shape[1] // self.rule.steps)
-        _, position = positions(state.position, shape, first, present)
-        if steps > 1:  # the first write of a token begins its episode
-            first = None if first is None else functional.pad(first.unsqueeze(-1), (0, steps - 1)).flatten(1)
-            present = None if present is None else present.repeat_interleave(steps, 1)
-        flags: dict[str, Any] = {"first": first, "present": present}
-        learning = Learning(*state[:4])
-        match self.path:
-            case "delta_rule":
-                o, written = self._delta_rule(tokens, state.written[0], flags)
-                learning = learning._replace(written=(written,))
-            case "linear_recurrence":
-                o, written = self._linear_recurrence(tokens, state.written[0], flags)
-                learning = learning._replace(written=(written,))
-            case "mlp_memory":
-                o, learning = self._mlp_memory(tokens, learning, state.position * steps, flags)
-            case "closed form":
-                o, learning = self._closed(tokens, learning, flags)
-            case _:
-                layout = chunks.grid(state.position * steps, first, present, tokens.q.shape[1], self.rule.chunk)
-                fresh = Learning(*self.initial_state(1, device=tokens.q.device, dtype=tokens.q.dtype)[:4])
-                o, learning = self._path(tokens.q.dtype).run(tokens, layout, learning, fresh)
-        return o[:, steps - 1 :: steps], learning, position
+    def _finished(self, x: Tensor, tokens: Tokens, o: Tensor) -> Tensor:
+        """Give the layer's outputs, of what its heads read."""
+        steps = self.rule.steps
+        if steps > 1:  # what is read after a token's last write
+            o = o[:, steps - 1 :: steps]
+        if self.skip is not None:
+            o = o + self.skip * tokens.v[:, steps - 1 :: steps]
+        y = self.norm(o.to(self.norm.weight.dtype)).flatten(-2)
+        if self.gate is not None:
+            y = y * functional.silu(self.gate(x))
+        return self.output(y)
 
-    def _delta_rule(self, tokens: Tokens, matrix: Tensor, flags: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        k, beta = tokens.k, None
-        if self.rule.bias == "dot":
-            k = tokens.step * k
+    def _learner(self, like: Tensor) -> Learner:
+        """Give the rule with its parameters, of the dtype and on the device of a tensor."""
+        if self.rule.learnt_start:
+            fresh = tuple(weights.to(like) for weights in self.weights)
         else:
-            beta = self._correction(tokens).squeeze(-1)
-        log_decay = _of_heads(tokens.log_decay)
-        return delta_rule(
-            tokens.q, k, tokens.v, log_decay=log_decay, beta=beta, initial_state=matrix, backend=self.backend, **flags
-        )
-
-    def _correction(self, tokens: Tokens) -> Tensor:
-        """How much of the error a step down the slope of ‖r‖² takes away, along the key."""
-        if self.rule.algorithm == "implicit":
-            across = tokens.k if self.rule.architecture == "vector" else tokens.k.norm(dim=-1, keepdim=True)
-            return tokens.step / (1 + tokens.step * across.square())
-        return 2 * tokens.step
-
-    def _linear_recurrence(self, tokens: Tokens, vector: Tensor, flags: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        log_decay = torch.zeros_like(tokens.v) if tokens.log_decay is None else tokens.log_decay.expand_as(tokens.v)
-        if self.rule.bias == "dot":
-            added = tokens.step * tokens.k * tokens.v
-        else:  # w = (α w + θ k v) / (1 + θ k²)
-            log_decay = log_decay - torch.log1p(tokens.step * tokens.k.square())
-            added = self._correction(tokens) * tokens.k * tokens.v
-        w, last = linear_recurrence(
-            added.flatten(-2), log_decay.flatten(-2), initial_state=vector.flatten(1), backend=self.backend, **flags
-        )
-        return tokens.q * w.unflatten(-1, (self.heads, -1)), last.unflatten(-1, (self.heads, -1))
-
-    def _mlp_memory(
-        self, tokens: Tokens, learning: Learning, position: Tensor, flags: dict[str, Any]
-    ) -> tuple[Tensor, Learning]:
-        opening, written, momentum, _ = learning
-        o, after = mlp_memory(
-            tokens.q,
-            tokens.k,
-            tokens.v,
-            weights=tuple(self.weights),
-            rate=tokens.step,
-            log_decay=tokens.log_decay,
-            log_momentum=tokens.log_momentum,
+            fresh = tuple(like.new_zeros(self.heads, *shape) for shape in self._shapes)
+        norm = [parameter.to(like).unsqueeze(1) for parameter in self.inner_norm]
+        return Learner(
+            rule=self.rule,
+            path=self.path,
+            form=Form(self.rule.architecture, self.rule.offset, *norm),
             bias=bias_named(self.rule.bias, self.rule.p),
-            threshold=tokens.threshold,
-            norm=tuple(self.inner_norm) or None,
-            residual=self.rule.norm,
-            epsilon=EPSILON,
-            initial_state=MLPState(opening, written, momentum, position),
-            chunk=self.rule.chunk,
+            fresh=fresh,
+            cut=None if self.cut is None else retentions.positive(self.cut.to(like)),
+            ridge=None if self.ridge is None else self.ridge.to(like),
             backend=self.backend,
-            **flags,
         )
-        return o, Learning(after.start, after.weights, after.momentum, ())
-
-    def _closed(self, tokens: Tokens, learning: Learning, flags: dict[str, Any]) -> tuple[Tensor, Learning]:
-        """Mesa (von Oswald et al. 2025, arXiv 2506.05233): o = Gᵀ (H + Λ)^{-1} q, with sums G of k vᵀ and H of k kᵀ."""
-        assert self.ridge is not None
-        values, keys = learning.written
-        weighted = tokens.step * tokens.k
-        log_decay = _of_heads(tokens.log_decay)
-        pairs = weighted.unsqueeze(-1) * tokens.k.unsqueeze(-2)
-        pace = torch.zeros_like(weighted[..., 0]) if log_decay is None else log_decay
-        seen, last = linear_recurrence(
-            pairs.flatten(2), pace[..., None, None].expand_as(pairs).flatten(2), initial_state=keys.flatten(1), **flags
-        )
-        ridge = retentions.positive(self.ridge.to(pairs.dtype))
-        whole = seen.unflatten(-1, pairs.shape[2:]) + torch.diag_embed(ridge)
-        sought = torch.linalg.solve(whole, tokens.q)
-        o, values = delta_rule(sought, weighted, tokens.v, log_decay=log_decay, initial_state=values, **flags)
-        return o, learning._replace(written=(values, last.view_as(keys)))
-
-    def _form(self) -> Form:
-        scale, shift = (
-            (parameter.unsqueeze(1) for parameter in self.inner_norm) if len(self.inner_norm) else (None, None)
-        )
-        return Form(self.rule.architecture, self.rule.offset, scale, shift)
-
-    def _path(self, dtype: torch.dtype) -> Path:
-        form = self._form()
-        if form.scale is not None and form.shift is not None:
-            form = form._replace(scale=form.scale.to(dtype), shift=form.shift.to(dtype))
-        cut = None if self.cut is None else retentions.positive(self.cut.to(dtype))
-        return Path(self.rule, form, bias_named(self.rule.bias, self.rule.p), cut)
 
 
-_BACKENDS = dict.fromkeys(("delta_rule", "linear_recurrence", "mlp_memory"), ("reference", "chunked"))
+def _check(
+    rule: Rule, dim: int, heads: int, *, expansion: int, value_factor: int, rank: int, step: float | None
+) -> None:
+    if heads < 1 or dim % heads:
+        raise UserError(f"an associative memory needs heads that divide its dim: {heads} does not divide {dim}")
+    for option, value in (("expansion", expansion), ("value_factor", value_factor), ("rank", rank)):
+        if value < 1:
+            raise UserError(f"{option} must be at least 1, got {value}")
+    if step is not None and step <= 0:
+        raise UserError(f"the largest step must be above 0, got {step}")
+    if value_factor > 1 and (rule.norm or rule.architecture != "matrix"):
+        raise UserError("values are as wide as keys but for a matrix without norm: value_factor 1")
 
 
-def _largest_step(rule: Rule) -> float:
-    if rule.architecture.endswith("mlp") or rule.norm:
-        return 0.1
-    if rule.linear and rule.bias != "dot" and rule.algorithm in ("gradient", "momentum"):
-        return 0.5 / rule.chunk
-    return 1.0
-
-
-def _start(rule: Rule, normal: Tensor) -> Tensor:
-    """Give weights to begin with, from normal numbers: answers of the size of the keys, where no map changes it."""
-    if rule.retention in ("kl", "logit") or normal.dim() == 2:
-        return normal
-    return normal / normal.shape[-2] ** 0.5
-
-
-def _of_heads(log_decay: Tensor | None) -> Tensor | None:
-    """Give a decay as the kernel takes it: one of a head without an axis of channels."""
-    return log_decay if log_decay is None or log_decay.shape[-1] > 1 else log_decay.squeeze(-1)
-
-
-def _spread(tokens: Tokens, steps: int) -> Tokens:
-    """Lay the writes of a token out one after another in time; the memory decays at the first of them."""
-
-    def part(x: Tensor) -> Tensor:
-        return x.unflatten(2, (steps, -1)).flatten(1, 2)
-
-    def once(x: Tensor | None, rest: float | None) -> Tensor | None:
-        if x is None:
-            return None
-        others = x if rest is None else torch.full_like(x, rest)
-        return torch.stack((x, *[others] * (steps - 1)), 2).flatten(1, 2)
-
-    q, k, v, step, log_decay, log_momentum, threshold = tokens
-    queries = q.repeat_interleave(steps, 1)
-    rates = once(log_decay, 0.0), once(log_momentum, None), once(threshold, None)
-    return Tokens(queries, part(k), part(v), part(step), *rates)
+def _check_rates(rule: Rule, *, pace: str, stepping: str, closing: bool) -> None:
+    if pace not in ("sigmoid", "softplus"):
+        raise UserError(f"pace is sigmoid or softplus, got {pace!r}")
+    if stepping not in ("gated", "whole", "tied"):
+        raise UserError(f"stepping is gated, whole or tied, got {stepping!r}")
+    if stepping == "tied" and (pace != "softplus" or closing or rule.retention != "scalar" or rule.steps > 1):
+        raise UserError("tied steps are those of a scalar decay of pace softplus that does not close, one a token")

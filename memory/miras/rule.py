@@ -90,6 +90,15 @@ class Rule:
         return 1.0 if bare_mlp or steep else None
 
     @property
+    def largest_step(self) -> float:
+        """Give the largest η, where none is asked for."""
+        if self.architecture.endswith("mlp") or self.norm:
+            return 0.1
+        if self.linear and self.bias != "dot" and self.algorithm in ("gradient", "momentum"):
+            return 0.5 / self.chunk
+        return 1.0
+
+    @property
     def path(self) -> str:
         """Name what computes the rule: an operation of `recurra.kernels`, the closed form, or the generic path."""
         if self.algorithm == "closed":

@@ -34,3 +34,12 @@ class AssociativeState(NamedTuple):
     shown: Weights
     position: Tensor
     convolution: Any
+
+
+class Learning(NamedTuple):
+    """The fields of `AssociativeState` that learning changes, in its order."""
+
+    opening: Weights
+    written: Weights
+    momentum: Weights
+    shown: Weights

@@ -1,0 +1,183 @@
+"""Fourth choice, how a memory learns: any rule, with every token's own weights written out (the generic path).
+
+Within a chunk all gradients are taken at the weights of its start (Miras, arXiv 2504.13173, Section 5.3), at once;
+what they write is then added up token by token. With chunk 1 this is the online rule. `learn` reads pieces, `step` one
+token of each stream.
+"""
+
+import torch
+from torch import Tensor
+
+from recurra.kernels.chunks import Grid, gather, scatter
+from recurra.memory import state as states
+from recurra.memory.miras import retentions
+from recurra.memory.miras.architectures import gradient, read
+from recurra.memory.miras.learner import Learner
+from recurra.memory.miras.rule import Rule
+from recurra.memory.miras.state import Learning, Weights
+from recurra.memory.miras.tokens import Tokens
+
+Factors = list[tuple[Tensor, Tensor]]
+When = bool | Tensor  #: for all streams, or ``(batch,)`` for each
+
+
+def learn(learner: Learner, tokens: Tokens, layout: Grid, state: Learning) -> tuple[Tensor, Learning]:
+    """Read a piece that is laid out in chunks: outputs ``(batch, time, heads, value_dim)``, and what is carried on."""
+    time, rule = tokens.q.shape[1], learner.rule
+    laid = [None if x is None else gather(x, layout).transpose(2, 3) for x in tokens]
+    outputs = tokens.v.new_zeros(*layout.tokens.shape[:2], tokens.q.shape[2], rule.chunk, tokens.v.shape[-1])
+    filled, resets = layout.present.any(1).tolist(), layout.resets.any(1).tolist()
+    fresh = learner.start(1) if any(resets) else state
+    for slot, row in enumerate(filled):
+        places = [place for place, used in enumerate(row) if used]
+        here = Tokens(*(None if x is None else x[slot][:, :, places] for x in laid))  # type: ignore[arg-type]
+        if resets[slot]:
+            state = states.reset(state, layout.resets[slot], fresh)
+        state, opening = _opened(learner, state, here, _uniform(layout.opens[slot]), first=places[:1] == [0])
+        if places:
+            y, state = _chunk(learner, here, places, layout.present[slot][:, places], state, opening)
+            outputs[slot, :, :, places] = y
+    return scatter(outputs.transpose(2, 3), layout, time), state
+
+
+def step(learner: Learner, tokens: Tokens, position: Tensor, state: Learning) -> tuple[Tensor, Learning]:
+    """Read one token of each stream, or the writes of one, ``position (batch,)`` writes having come before."""
+    chunk, reads = learner.rule.chunk, []
+    for index in range(tokens.q.shape[1]):
+        here = Tokens(*(None if x is None else x[:, index : index + 1].transpose(1, 2) for x in tokens))  # type: ignore[arg-type]
+        opens: When = True
+        closes: When = True
+        if chunk > 1:
+            place = (position + index) % chunk
+            opens, closes = _uniform(place == 0), _uniform(place == chunk - 1)
+        state, opening = _opened(learner, state, here, opens, first=True)
+        state = _written(learner, state, here, _gradients(learner, opening, here), 0)
+        state = _closed(learner, state, opens, closes)
+        reads.append(read(learner.form, state.shown or learner.weights(state.written), here.q))
+    return torch.cat(reads, 2).transpose(1, 2), state
+
+
+def _opened(learner: Learner, state: Learning, here: Tokens, opens: When, *, first: bool) -> tuple[Learning, Weights]:
+    """Begin a chunk where one opens; give the weights at which gradients are taken, too.
+
+    ``first``: the first of the tokens here is that of a chunk, where a chunk opens.
+    """
+    rule = learner.rule
+    if opens is False and rule.chunk > 1:
+        return state, state.opening
+    weights = learner.weights(state.written)
+    opening = weights
+    if rule.decay_first and here.log_decay is not None and first:
+        opening = _decayed(rule, weights, here.log_decay[:, :, 0].exp())
+    if state.shown:
+        state = state._replace(shown=_choose(opens, weights, state.shown))
+    if state.opening:
+        opening = _choose(opens, opening, state.opening)
+        state = state._replace(opening=opening)
+    return state, opening
+
+
+def _gradients(learner: Learner, opening: Weights, here: Tokens) -> Factors:
+    """η ∇ℓ(M(k; W'), v) of each layer's weights, as the factors of an outer product."""
+    rule, step = learner.rule, here.step
+    factors = gradient(learner.form, opening, here.k, lambda answer: learner.bias(answer, here.v, here.threshold))
+    return [
+        (left, step * right) if _faces(rule, layer) == "columns" else (step * left, right)
+        for layer, (left, right) in enumerate(factors)
+    ]
+
+
+def _chunk(
+    learner: Learner, here: Tokens, places: list[int], present: Tensor, state: Learning, opening: Weights
+) -> tuple[Tensor, Learning]:
+    """Write the tokens at some places of a chunk, and read each."""
+    rule = learner.rule
+    factors = _gradients(learner, opening, here)
+    everywhere = present.all(0).tolist()
+    seen: list[Weights] = []
+    for index, place in enumerate(places):
+        before = state
+        state = _written(learner, state, here, factors, index)
+        state = _closed(learner, state, place == 0, place == rule.chunk - 1)
+        seen.append(state.shown or state.written)
+        if not everywhere[index]:
+            state = states.transform(lambda new, old, i=index: _rows(present[:, i], new, old), state, before)
+    stacked: Weights = tuple(torch.stack(layers, 2) for layers in zip(*seen, strict=True))
+    if not state.shown:
+        cut = None if learner.cut is None else learner.cut.unsqueeze(1)
+        stacked = learner._replace(cut=cut).weights(stacked)
+    return read(learner.form, stacked, here.q), state
+
+
+def _written(learner: Learner, state: Learning, here: Tokens, factors: Factors, index: int) -> Learning:
+    """Write one token: S = μ S - η ∇ℓ, Z = α Z + S."""
+    rule = learner.rule
+
+    def less(weights: Weights) -> Weights:
+        """Take the token's gradient away."""
+        pairs = [(left[:, :, index], right[:, :, index]) for left, right in factors]
+        if rule.architecture != "vector":
+            pairs = [(left.unsqueeze(-1), right.unsqueeze(-2)) for left, right in pairs]
+        return tuple(torch.addcmul(w, *pair, value=-1) for w, pair in zip(weights, pairs, strict=True))
+
+    _, kept, momentum, shown = state
+    if here.log_decay is not None:
+        alpha = here.log_decay[:, :, index].exp()
+        kept, shown = _decayed(rule, kept, alpha), _decayed(rule, shown, alpha)
+    if momentum and here.log_momentum is not None:
+        mu = here.log_momentum[:, :, index].exp()
+        momentum = less(tuple((mu if s.dim() == mu.dim() else mu.unsqueeze(-1)) * s for s in momentum))
+        written, shown = (tuple(z + s for z, s in zip(w, momentum, strict=False)) for w in (kept, shown))
+    else:
+        written, shown = less(kept), less(shown) if shown else ()
+    written = tuple(retentions.settled(rule.retention, z) for z in written)
+    return state._replace(written=written, momentum=momentum, shown=shown)
+
+
+def _closed(learner: Learner, state: Learning, opens: When, closes: When) -> Learning:
+    """Do what is done at the ends of a chunk, where this token is its first or its last."""
+    rule = learner.rule
+    if rule.retention == "elastic_net" and closes is not False:
+        assert learner.cut is not None
+        cut = tuple(retentions.soft_threshold(z, learner.cut) for z in state.written)
+        state = state._replace(written=_choose(closes, cut, state.written))
+    now = closes | opens if rule.mapped == "ends" else closes
+    if state.shown and now is not False:
+        state = state._replace(shown=_choose(now, learner.weights(state.written), state.shown))
+    return state
+
+
+def _faces(rule: Rule, layer: int) -> str:
+    """Say which side of a layer's weights the channels of a token are on: the rows of the first, the columns of last.
+
+    A matrix's are its rows, the channels of the key; a vector has no sides.
+    """
+    last = {"mlp": 1, "gated_mlp": 2}.get(rule.architecture)
+    return "columns" if layer == last or rule.architecture == "vector" else "rows"
+
+
+def _decayed(rule: Rule, weights: Weights, alpha: Tensor) -> Weights:
+    """Let weights decay by α ``(batch, heads, 1 or channels)``."""
+    if rule.architecture == "vector":
+        return tuple(alpha * z for z in weights)
+    sides = (
+        alpha.unsqueeze(-2) if _faces(rule, layer) == "columns" else alpha.unsqueeze(-1)
+        for layer in range(len(weights))
+    )
+    return tuple(side * z for side, z in zip(sides, weights, strict=True))
+
+
+def _uniform(mask: Tensor) -> When:
+    """Give what holds for all streams as one answer: choosing between weights, row by row, costs more than learning."""
+    held = mask.tolist()
+    return held[0] if all(one == held[0] for one in held) else mask
+
+
+def _choose(when: When, yes: Weights, no: Weights) -> Weights:
+    if isinstance(when, bool):
+        return yes if when else no
+    return tuple(_rows(when, a, b) for a, b in zip(yes, no, strict=True))
+
+
+def _rows(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(mask.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)
