@@ -1,0 +1,79 @@
+"""What agents see: squares cut out of planes, for all agents of all worlds at once."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Cells = NDArray[np.int64]
+Plane = NDArray[np.float32]
+
+
+def crops(plane: Plane, at: Cells, radius: int, width: int) -> Plane:
+    """Cut the square around each cell.
+
+    Args:
+        plane: ``(cells,)``, rows one after the other, contiguous.
+        at: ``(agents,)``, cells at least ``radius`` away from the edges.
+        radius: of the squares.
+        width: of the rows.
+
+    Returns:
+        ``(agents, 2 radius + 1, 2 radius + 1)``.
+    """
+    side = 2 * radius + 1
+    # A row of a square is one item, so that numpy copies rows, not numbers.
+    row = np.dtype((np.void, side * plane.itemsize))
+    rows = np.ndarray(len(plane) - side + 1, row, plane, strides=plane.strides)
+    corners = at - radius * (width + 1)
+    return rows[corners[:, None] + np.arange(side) * width].view(plane.dtype).reshape(len(at), side, side)
+
+
+def pointers(rows: Cells, columns: Cells, radius: int) -> Plane:
+    """Draw what lies ``rows`` below and ``columns`` right of an agent as one point, on the border if it is further.
+
+    Returns:
+        ``(agents, 2 radius + 1, 2 radius + 1)``.
+    """
+    side = 2 * radius + 1
+    squares = np.zeros((len(rows), side * side), dtype=np.float32)
+    row, column = (np.minimum(np.maximum(along, -radius), radius) + radius for along in (rows, columns))
+    squares[np.arange(len(rows)), row * side + column] = 1
+    return squares.reshape(len(rows), side, side)
+
+
+def paths(
+    at: Cells, goals: Cells, ways: NDArray[np.int8], tables: Cells, *, width: int, radius: int
+) -> tuple[Cells, Cells]:
+    """Follow each agent's shortest way until it leaves what the agent sees.
+
+    Args:
+        at: ``(agents,)``, the cell of each, counted in its own world.
+        goals: ``(agents,)``, the same of its goal.
+        ways: ``(tables, cells)``, actions that lead to a goal: see `recurra.envs.grid.fields.ways`.
+        tables: ``(agents,)``, which of them lead to each agent's.
+        width: of the world.
+        radius: of the view.
+
+    Returns:
+        Pairs of agents and places in their squares (row times side plus column): the agent's own place, where there is
+        a way, and all along it.
+    """
+    side = 2 * radius + 1
+    leads = np.array((0, -width, width, -1, 1))
+    agents = np.arange(len(at))
+    place = at
+    row, column = np.divmod(at, width)
+    going = (ways[tables, at] > 0) | (at == goals)
+    found = []
+    while True:
+        agents, place = agents[going], place[going]
+        if not len(agents):
+            break
+        here_row, here_column = np.divmod(place, width)
+        down, right = here_row - row[agents] + radius, here_column - column[agents] + radius
+        seen = (down >= 0) & (down < side) & (right >= 0) & (right < side)
+        agents, place = agents[seen], place[seen]
+        found.append(np.stack((agents, (down * side + right)[seen])))
+        action = ways[tables[agents], place]
+        place, going = place + leads[action], action > 0
+    told = np.concatenate(found, axis=1) if found else np.empty((2, 0), dtype=np.int64)
+    return told[0], told[1]
