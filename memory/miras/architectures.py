@@ -6,7 +6,7 @@ an outer product, so it is given as its two factors, ``left (…, in)`` and ``ri
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ def read(form: Form, weights: Weights, x: Tensor) -> Tensor:
     f = _inside(form, weights, x)[-1]
     if form.scale is None or form.shift is None:
         return f
-    return x + functional.layer_norm(f, f.shape[-1:], eps=EPSILON) * form.scale + form.shift
+    return x + torch.addcmul(form.shift, functional.layer_norm(f, f.shape[-1:], eps=EPSILON), form.scale)
 
 
 def gradient(form: Form, weights: Weights, x: Tensor, bias: Callable[[Tensor], Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -69,10 +69,11 @@ def gradient(form: Form, weights: Weights, x: Tensor, bias: Callable[[Tensor], T
     if form.scale is None or form.shift is None:
         slope = bias(f)
     else:
-        inverse, normal = _normalised(f)
-        slope = bias(x + normal * form.scale + form.shift) * form.scale
-        # Back through the norm: what changes mean or size of f has no slope.
-        slope = inverse * (slope - slope.mean(-1, keepdim=True) - (slope * normal).mean(-1, keepdim=True) * normal)
+        width = f.shape[-1:]
+        normal, mean, inverse = torch.native_layer_norm(f, width, None, None, EPSILON)
+        slope = bias(x + torch.addcmul(form.shift, normal, form.scale)) * form.scale
+        through: Any = torch.ops.aten.native_layer_norm_backward
+        slope = through(slope, f, width, mean, inverse, None, None, [True, False, False])[0]
     match form.architecture:
         case "vector" | "matrix":
             return [(inner[0], slope)]
@@ -115,10 +116,3 @@ def _times(x: Tensor, weights: Tensor) -> Tensor:
 def _back(slope: Tensor, weights: Tensor, z: Tensor) -> Tensor:
     """The slope at the hidden layer, its constant 1 left out."""
     return _times(slope, weights.mT)[..., : z.shape[-1]]
-
-
-def _normalised(f: Tensor) -> tuple[Tensor, Tensor]:
-    """1 / deviation of each f, and f with mean 0 and variance 1."""
-    centred = f - f.mean(-1, keepdim=True)
-    inverse = (centred.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
-    return inverse, inverse * centred

@@ -293,7 +293,7 @@ class Associative(Memory):
             v.unflatten(-1, (-1, self.value_dim)),
         )
         if self.normalised:
-            q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
+            q, k = functional.normalize(torch.cat((q, k), 2), dim=-1).split((q.shape[2], k.shape[2]), 2)
         else:
             q = q * self.key_dim**-0.5
         log_decay, delta = (None, None) if self.decay is None else self.decay(x)

@@ -5,6 +5,8 @@ what they write is then added up token by token. With chunk 1 this is the online
 token of each stream.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,6 @@ from recurra.memory.miras.rule import Rule
 from recurra.memory.miras.state import Learning, Weights
 from recurra.memory.miras.tokens import Tokens
 
-Factors = list[tuple[Tensor, Tensor]]
 When = bool | Tensor  #: for all streams, or ``(batch,)`` for each
 
 
@@ -27,13 +28,15 @@ def learn(learner: Learner, tokens: Tokens, layout: Grid, state: Learning) -> tu
     laid = [None if x is None else gather(x, layout).transpose(2, 3) for x in tokens]
     outputs = tokens.v.new_zeros(*layout.tokens.shape[:2], tokens.q.shape[2], rule.chunk, tokens.v.shape[-1])
     filled, resets = layout.present.any(1).tolist(), layout.resets.any(1).tolist()
+    opening_rows = layout.opens.tolist()
     fresh = learner.start(1) if any(resets) else state
     for slot, row in enumerate(filled):
         places = [place for place, used in enumerate(row) if used]
         here = Tokens(*(None if x is None else x[slot][:, :, places] for x in laid))  # type: ignore[arg-type]
         if resets[slot]:
             state = states.reset(state, layout.resets[slot], fresh)
-        state, opening = _opened(learner, state, here, _uniform(layout.opens[slot]), first=places[:1] == [0])
+        opens = _uniform(opening_rows[slot], layout.opens[slot])
+        state, opening = _opened(learner, state, here, opens, first=places[:1] == [0])
         if places:
             y, state = _chunk(learner, here, places, layout.present[slot][:, places], state, opening)
             outputs[slot, :, :, places] = y
@@ -43,18 +46,23 @@ def learn(learner: Learner, tokens: Tokens, layout: Grid, state: Learning) -> tu
 def step(learner: Learner, tokens: Tokens, position: Tensor, state: Learning) -> tuple[Tensor, Learning]:
     """Read one token of each stream, or the writes of one, ``position (batch,)`` writes having come before."""
     chunk, reads = learner.rule.chunk, []
-    for index in range(tokens.q.shape[1]):
-        here = Tokens(*(None if x is None else x[:, index : index + 1].transpose(1, 2) for x in tokens))  # type: ignore[arg-type]
+    tokens = Tokens(*(None if x is None else x.transpose(1, 2) for x in tokens))  # type: ignore[arg-type]
+    for index in range(tokens.q.shape[2]):
+        here = tokens if learner.rule.steps == 1 else _token(tokens, index)
         opens: When = True
         closes: When = True
         if chunk > 1:
-            place = (position + index) % chunk
-            opens, closes = _uniform(place == 0), _uniform(place == chunk - 1)
+            places = ((position + index) % chunk).tolist()
+            opens, closes = (_uniform([place == end for place in places], position) for end in (0, chunk - 1))
         state, opening = _opened(learner, state, here, opens, first=True)
-        state = _written(learner, state, here, _gradients(learner, opening, here), 0)
+        state = _written(learner, state, _writes(learner, opening, here))
         state = _closed(learner, state, opens, closes)
         reads.append(read(learner.form, state.shown or learner.weights(state.written), here.q))
-    return torch.cat(reads, 2).transpose(1, 2), state
+    return (reads[0] if len(reads) == 1 else torch.cat(reads, 2)).transpose(1, 2), state
+
+
+def _token(tokens: Tokens, index: int) -> Tokens:
+    return Tokens(*(None if x is None else x[:, :, index : index + 1] for x in tokens))  # type: ignore[arg-type]
 
 
 def _opened(learner: Learner, state: Learning, here: Tokens, opens: When, *, first: bool) -> tuple[Learning, Weights]:
@@ -68,7 +76,7 @@ def _opened(learner: Learner, state: Learning, here: Tokens, opens: When, *, fir
     weights = learner.weights(state.written)
     opening = weights
     if rule.decay_first and here.log_decay is not None and first:
-        opening = _decayed(rule, weights, here.log_decay[:, :, 0].exp())
+        opening = _decayed(rule, weights, here.log_decay[:, :, :1].exp())
     if state.shown:
         state = state._replace(shown=_choose(opens, weights, state.shown))
     if state.opening:
@@ -77,14 +85,38 @@ def _opened(learner: Learner, state: Learning, here: Tokens, opens: When, *, fir
     return state, opening
 
 
-def _gradients(learner: Learner, opening: Weights, here: Tokens) -> Factors:
-    """η ∇ℓ(M(k; W'), v) of each layer's weights, as the factors of an outer product."""
-    rule, step = learner.rule, here.step
+class Writes(NamedTuple):
+    """What tokens write to each layer's weights, ``(batch, heads, tokens, …)``.
+
+    Attributes:
+        pairs: η ∇ℓ(M(k; W'), v), as the factors of an outer product.
+        keep: α; None keeps all.
+        carry: μ, of momentum.
+    """
+
+    pairs: list[tuple[Tensor, Tensor]]
+    keep: Tensor | None
+    carry: Tensor | None
+
+
+def _writes(learner: Learner, opening: Weights, here: Tokens) -> Writes:
+    """Find what tokens write: all gradients at the chunk's first weights."""
+    rule, eta = learner.rule, here.step
     factors = gradient(learner.form, opening, here.k, lambda answer: learner.bias(answer, here.v, here.threshold))
-    return [
-        (left, step * right) if _faces(rule, layer) == "columns" else (step * left, right)
+    pairs = [
+        (left, eta * right) if _columns(rule, layer) else (eta * left, right)
         for layer, (left, right) in enumerate(factors)
     ]
+    keep = None if here.log_decay is None else here.log_decay.exp()
+    return Writes(pairs, keep, None if here.log_momentum is None else here.log_momentum.exp())
+
+
+def _of(writes: Writes, index: int) -> Writes:
+    """Take one token's."""
+    here = slice(index, index + 1)
+    pairs = [(left[:, :, here], right[:, :, here]) for left, right in writes.pairs]
+    keep, carry = (None if x is None else x[:, :, here] for x in writes[1:])
+    return Writes(pairs, keep, carry)
 
 
 def _chunk(
@@ -92,12 +124,12 @@ def _chunk(
 ) -> tuple[Tensor, Learning]:
     """Write the tokens at some places of a chunk, and read each."""
     rule = learner.rule
-    factors = _gradients(learner, opening, here)
+    writes = _writes(learner, opening, here)
     everywhere = present.all(0).tolist()
     seen: list[Weights] = []
     for index, place in enumerate(places):
         before = state
-        state = _written(learner, state, here, factors, index)
+        state = _written(learner, state, _of(writes, index))
         state = _closed(learner, state, place == 0, place == rule.chunk - 1)
         seen.append(state.shown or state.written)
         if not everywhere[index]:
@@ -109,28 +141,25 @@ def _chunk(
     return read(learner.form, stacked, here.q), state
 
 
-def _written(learner: Learner, state: Learning, here: Tokens, factors: Factors, index: int) -> Learning:
+def _written(learner: Learner, state: Learning, writes: Writes) -> Learning:
     """Write one token: S = μ S - η ∇ℓ, Z = α Z + S."""
-    rule = learner.rule
+    rule, (pairs, keep, carry) = learner.rule, writes
+    vector = rule.architecture == "vector"
+    sides = [(left[:, :, 0], right[:, :, 0]) if vector else (left.mT, right) for left, right in pairs]
 
     def less(weights: Weights) -> Weights:
         """Take the token's gradient away."""
-        pairs = [(left[:, :, index], right[:, :, index]) for left, right in factors]
-        if rule.architecture != "vector":
-            pairs = [(left.unsqueeze(-1), right.unsqueeze(-2)) for left, right in pairs]
-        return tuple(torch.addcmul(w, *pair, value=-1) for w, pair in zip(weights, pairs, strict=True))
+        return tuple(torch.addcmul(w, *side, value=-1) for w, side in zip(weights, sides, strict=True))
 
-    _, kept, momentum, shown = state
-    if here.log_decay is not None:
-        alpha = here.log_decay[:, :, index].exp()
-        kept, shown = _decayed(rule, kept, alpha), _decayed(rule, shown, alpha)
-    if momentum and here.log_momentum is not None:
-        mu = here.log_momentum[:, :, index].exp()
-        momentum = less(tuple((mu if s.dim() == mu.dim() else mu.unsqueeze(-1)) * s for s in momentum))
-        written, shown = (tuple(z + s for z, s in zip(w, momentum, strict=False)) for w in (kept, shown))
+    _, written, momentum, shown = state
+    written, shown = _decayed(rule, written, keep), _decayed(rule, shown, keep)
+    if momentum and carry is not None:
+        momentum = less(tuple((carry[:, :, 0] if vector else carry) * s for s in momentum))
+        written, shown = (tuple(z + s for z, s in zip(w, momentum, strict=False)) for w in (written, shown))
     else:
-        written, shown = less(kept), less(shown) if shown else ()
-    written = tuple(retentions.settled(rule.retention, z) for z in written)
+        written, shown = less(written), less(shown) if shown else ()
+    if rule.retention in retentions.MAPPED:
+        written = tuple(retentions.settled(rule.retention, z) for z in written)
     return state._replace(written=written, momentum=momentum, shown=shown)
 
 
@@ -147,30 +176,28 @@ def _closed(learner: Learner, state: Learning, opens: When, closes: When) -> Lea
     return state
 
 
-def _faces(rule: Rule, layer: int) -> str:
-    """Say which side of a layer's weights the channels of a token are on: the rows of the first, the columns of last.
+def _columns(rule: Rule, layer: int) -> bool:
+    """Say whether a token's channels are a layer's columns, as in an MLP's last, and not its rows.
 
     A matrix's are its rows, the channels of the key; a vector has no sides.
     """
-    last = {"mlp": 1, "gated_mlp": 2}.get(rule.architecture)
-    return "columns" if layer == last or rule.architecture == "vector" else "rows"
+    return layer == {"mlp": 1, "gated_mlp": 2, "vector": 0}.get(rule.architecture)
 
 
-def _decayed(rule: Rule, weights: Weights, alpha: Tensor) -> Weights:
-    """Let weights decay by α ``(batch, heads, 1 or channels)``."""
+def _decayed(rule: Rule, weights: Weights, keep: Tensor | None) -> Weights:
+    """Let weights decay by a token's α ``(batch, heads, 1, 1 or channels)``."""
+    if keep is None:
+        return weights
     if rule.architecture == "vector":
-        return tuple(alpha * z for z in weights)
-    sides = (
-        alpha.unsqueeze(-2) if _faces(rule, layer) == "columns" else alpha.unsqueeze(-1)
-        for layer in range(len(weights))
-    )
-    return tuple(side * z for side, z in zip(sides, weights, strict=True))
+        return tuple(keep[:, :, 0] * z for z in weights)
+    return tuple((keep if _columns(rule, layer) else keep.mT) * z for layer, z in enumerate(weights))
 
 
-def _uniform(mask: Tensor) -> When:
+def _uniform(held: list[bool], mask: Tensor) -> When:
     """Give what holds for all streams as one answer: choosing between weights, row by row, costs more than learning."""
-    held = mask.tolist()
-    return held[0] if all(one == held[0] for one in held) else mask
+    if all(held) or not any(held):
+        return held[:1] == [True]
+    return torch.tensor(held, device=mask.device)
 
 
 def _choose(when: When, yes: Weights, no: Weights) -> Weights:

@@ -33,7 +33,10 @@ class Rate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, time, dim)`` to ``(batch, time, *shape)``."""
-        logits = self.start.expand(*x.shape[:-1], -1) if self.rise is None else self.rise(x) + self.start
+        if isinstance(self.rise, nn.Linear):
+            logits = functional.linear(x, self.rise.weight, self.start)
+        else:
+            logits = self.start.expand(*x.shape[:-1], -1) if self.rise is None else self.rise(x) + self.start
         return logits.unflatten(-1, self.shape)
 
 
@@ -77,4 +80,5 @@ class Decay(nn.Module):
         if self.closing:
             # Finite logarithms: what keeps less than 1e-30 keeps nothing.
             return (gates.log_gate(gates.gate(logits, closing=True)) / self.root).clamp(min=-70.0), None
-        return functional.logsigmoid(logits) / self.root, None
+        log_kept = functional.logsigmoid(logits)
+        return log_kept if self.root == 1 else log_kept / self.root, None
