@@ -1,11 +1,8 @@
 """``recurra bench rl``: environment steps per second of training and of acting, beside sb3-contrib's RecurrentPPO."""
 
 import importlib.util
-import json
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from gymnasium import spaces
@@ -13,8 +10,8 @@ from gymnasium import spaces
 from recurra import memory
 from recurra.agents import ActorCritic
 from recurra.benchmarks.acting import acting
+from recurra.benchmarks.peers import script
 from recurra.benchmarks.timing import require_counts
-from recurra.errors import UserError
 from recurra.memory import state as states
 
 PEER = "RecurrentPPO"
@@ -96,7 +93,15 @@ def run(
         options = {**equal, "corridor": CORRIDOR, "environments": environments, "updates": updates, "dim": dim}
         options |= {"threads": threads, "seed": 0, "batches": list(batches), "budget": budget}
         # None: as it comes, two layers of 64 for the actor and two for the critic.
-        return Measured(**_script(peer_python or sys.executable, options | {"layers": None if expansion else []}))
+        return Measured(
+            **script(
+                peer_python or sys.executable,
+                "recurrent_ppo.py",
+                options | {"layers": None if expansion else []},
+                peer=PEER,
+                needs="sb3-contrib and gymnasium",
+            )
+        )
 
     contestants: dict[str, Callable[[], Measured]] = {}
     if peer_python is not None or importlib.util.find_spec("sb3_contrib") is not None:
@@ -110,19 +115,6 @@ def run(
 
 def _agent(name: str, dim: int, expansion: float) -> ActorCritic:
     return ActorCritic(spaces.Box(-1, 1, (2,)), spaces.Discrete(4), memory=name, dim=dim, expansion=expansion)
-
-
-def _script(python: str, options: dict[str, Any]) -> dict[str, Any]:
-    script = Path(__file__).with_name("recurrent_ppo.py")
-    try:
-        done = subprocess.run([python, script, json.dumps(options)], capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise UserError(f"{python} cannot be run: {error.strerror}") from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"{PEER} does not run in {python}: {last}; it needs sb3-contrib and gymnasium")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
 
 
 def _best(several: list[Measured]) -> Measured:

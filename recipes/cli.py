@@ -192,6 +192,7 @@ def bench(arguments: list[str]) -> Answer:
         "memory": "tokens per second of every memory, by length",
         "mlp_memory": "the operation of the MLP memories, beside what products of matrices can do",
         "rl": "environment steps per second of agents",
+        "grid": "environment steps per second of grid worlds",
     }
     parser = _parser("bench", bench)
     parser.usage = "recurra bench WHAT [--out FILE] [--json] [--option value ...]"
@@ -203,13 +204,18 @@ def bench(arguments: list[str]) -> Answer:
     what, *rest = arguments
     if what not in listed:
         raise UserError(f"there is no benchmark {what!r}; {nearest(what, listed)}")
-    from recurra.benchmarks import memories, mlp, results, timing, training
+    from recurra.benchmarks import grid, memories, mlp, results, timing, training
     from recurra.recipes import devices, parsing
 
     inner = parsing.parser(f"recurra bench {what}")
     inner.description = listed[what]
     inner.add_argument("--config", action="config", help="a YAML file of these options")
-    measured: dict[str, Callable[..., Any]] = {"memory": memories.run, "mlp_memory": mlp.run, "rl": training.run}
+    measured: dict[str, Callable[..., Any]] = {
+        "memory": memories.run,
+        "mlp_memory": mlp.run,
+        "rl": training.run,
+        "grid": grid.run,
+    }
     inner.add_function_arguments(measured[what], skip={"train"})
     inner.add_argument(
         "--out", type=str | None, default=None, help="a new file to write the result to, with versions and commit"
@@ -220,7 +226,8 @@ def bench(arguments: list[str]) -> Answer:
     out = options.pop("out")
     path = None if out is None else results.free(out)  # before minutes of measuring
     if what != "rl":
-        options["device"] = devices.device(options["device"]).type
+        if "device" in options:
+            options["device"] = devices.device(options["device"]).type
         rows = measured[what](**options)
     else:
         from recurra.recipes import train as train_recipe

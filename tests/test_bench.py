@@ -92,6 +92,32 @@ def test_the_peer_of_rl_has_equal_work(tmp_path, capsys):
     assert found["gru", "acting"]["ratio"] == pytest.approx(found["gru", "acting"]["per_second"] / 4.0)
 
 
+def test_grid(tmp_path, capsys):
+    """Ourselves, and another program in the peer's place, which is told the same rules."""
+    seen, peer = tmp_path / "seen.jsonl", tmp_path / "python"
+    peer.write_text(
+        f"#!{sys.executable}\nimport json, sys\n"
+        f"open({str(seen)!r}, 'a').write(sys.argv[2] + '\\n')\n"
+        "print(json.dumps({'resets': 2.0, 'steps': 3.0}))\n"
+    )
+    peer.chmod(0o755)
+    options = ["--worlds", "2", "--agents", "3", "--size", "9", "--horizon", "5", "--rounds", "2", "--radius", "2"]
+    options += ["--observation_types", "[POMAPF,guided]", "--peer_python", str(peer)]
+    rows = bench(capsys, "grid", *options)
+    found = {(row["name"], row["what"], row["observation_type"]): row for row in rows}
+    assert found["pogema", "steps", "POMAPF"]["per_second"] == pytest.approx(10 / 3)
+    assert found["pogema", "with resets", "POMAPF"]["per_second"] == pytest.approx(2)
+    assert ("pogema", "steps", "guided") not in found
+    assert found["recurra", "steps", "guided"]["ratio"] is None
+    ours = found["recurra", "with resets", "POMAPF"]
+    assert ours["ratio"] == pytest.approx(ours["per_second"] / 2)
+    assert ours["bytes"] == 3 * (2 * 25 * 4 + 2 * 2 * 8)
+    told = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert [one.pop("seed") for one in told] == [0, 1]
+    rules = {"worlds": 2, "agents": 3, "size": 9, "density": 0.3, "radius": 2, "horizon": 5, "on_target": "restart"}
+    assert told[0] == {**rules, "collision_system": "soft", "observation_type": "POMAPF"}
+
+
 def test_results_in_a_file(tmp_path, capsys):
     path = tmp_path / "mine.json"
     options = ["--names", "[none]", "--lengths", "[5]", "--budget", "0.01", "--out", str(path)]
@@ -116,6 +142,9 @@ def test_results_in_a_file(tmp_path, capsys):
         (["memory", "--out", "nowhere/at/all.json"], "is no folder"),
         (["rl", "--names", "[gru]", "--peer_python", "/no/such/python"], "cannot be run"),
         (["rl", "--rounds", "0"], "rounds must be at least 1"),
+        (["grid", "--observation_types", "[pomap]"], "there is no observation_type 'pomap'"),
+        (["grid", "--worlds", "0"], "worlds must be a whole number"),
+        (["grid", "--peer_python", "/no/such/python"], "cannot be run"),
         (["memory", "--lengths", "[]"], "lengths must be at least 1"),
     ],
 )

@@ -1,7 +1,5 @@
 """Where agents start and where they are sent: drawn as POGEMA draws them, within what hangs together."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,49 +66,63 @@ def _dealt(labels: Cells, starts: Cells, goals: Cells) -> Cells | None:
     return sent
 
 
-class Targets(NamedTuple):
-    """Where lifelong agents can be sent, cell by cell of a world.
+class Targets:
+    """Where lifelong agents can be sent, in many worlds.
 
-    Attributes:
-        pool: ``(cells,)``, the cells that may be goals, those that hang together in a row.
-        begin: ``(cells,)``, where in the pool those of a cell's part begin.
-        size: ``(cells,)``, how many they are.
-        rank: ``(cells,)``, which of them the cell itself is, or -1.
+    Args:
+        worlds: how many.
     """
 
-    pool: Cells
-    begin: Cells
-    size: Cells
-    rank: Cells
+    def __init__(self, worlds: int) -> None:
+        self._width = np.zeros(worlds, dtype=np.int64)
+        # Cells that may be goals, those that hang together in a row. For each cell of a world: where in that row those
+        # of its own part begin, how many they are, and which of them it is itself, or -1.
+        self._pool, self._begin, self._size, self._rank = np.zeros((4, worlds, 0), dtype=np.int64)
 
-    @classmethod
-    def of(cls, map: Map) -> "Targets":
-        """List them."""
+    def put(self, world: int, map: Map) -> None:
+        """Let a map be a world's."""
         labels = labelled(map)
+        room = len(labels) - self._pool.shape[1]
+        if room > 0:
+            self._pool, self._begin, self._size, self._rank = (
+                np.pad(each, ((0, 0), (0, room))) for each in (self._pool, self._begin, self._size, self._rank)
+            )
+        self._width[world] = map.width
         may = labels >= 0 if map.may_goal is None else map.may_goal.reshape(-1) & (labels >= 0)
         cells = np.flatnonzero(may)
         pool = cells[np.argsort(labels[cells], kind="stable")]
-        known, place, counts = np.unique(labels[pool], return_inverse=True, return_counts=True)
-        begins = np.cumsum(counts) - counts
-        begin, size = np.zeros((2, len(labels)), dtype=np.int64)
-        rank = np.full(len(labels), -1)
-        rank[pool] = np.arange(len(pool)) - begins[place]
-        at = np.minimum(np.searchsorted(known, labels), max(len(known) - 1, 0))
-        inside = (labels >= 0) & (known[at] == labels) if len(known) else np.zeros(len(labels), dtype=bool)
-        begin[inside], size[inside] = begins[at[inside]], counts[at[inside]]
-        return cls(pool, begin, size, rank)
+        sizes = np.bincount(labels[pool], minlength=labels.max() + 1)
+        begins = np.cumsum(sizes) - sizes
+        every = slice(len(labels))
+        self._pool[world, : len(pool)] = pool
+        self._begin[world, every], self._size[world, every] = begins[labels], np.where(labels >= 0, sizes[labels], 0)
+        self._rank[world, every] = -1
+        self._rank[world, pool] = np.arange(len(pool)) - begins[labels[pool]]
 
-    def another(self, here: Cells, drawn: NDArray[np.uint64]) -> Cells:
-        """Choose targets by random numbers ``(count,)``: each of the part of the cell where one is, but not that cell.
+    def another(self, world: Cells, here: Cells, drawn: NDArray[np.uint64]) -> Cells:
+        """Choose places by random numbers: targets of the part where one is, but not where one is.
 
         Where there is no other, one stays.
+
+        Args:
+            world: ``(count,)``.
+            here: ``(count, 2)``, rows and columns.
+            drawn: ``(count,)``.
+
+        Returns:
+            ``(count, 2)``.
         """
-        rank = self.rank[here]
-        others = self.size[here] - (rank >= 0)
+        cell = here[:, 0] * self._width[world] + here[:, 1]
+        rank, size = self._rank[world, cell], self._size[world, cell]
+        others = size - (rank >= 0)
         chosen = _below(np.maximum(others, 1), drawn)
         chosen += (rank >= 0) & (chosen >= rank)
-        at = self.begin[here] + np.minimum(chosen, np.maximum(self.size[here] - 1, 0))
-        return np.where(others > 0, self.pool[at], here)
+        found = self._pool[world, self._begin[world, cell] + np.minimum(chosen, np.maximum(size - 1, 0))]
+        return np.where(others[:, None] > 0, np.stack(np.divmod(found, self._width[world]), axis=1), here)
+
+
+_GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_30, _27, _31, _32 = (np.uint64(n) for n in (30, 27, 31, 32))
 
 
 def numbers(keys: NDArray[np.uint64], agents: Cells, counts: Cells) -> NDArray[np.uint64]:
@@ -119,19 +131,18 @@ def numbers(keys: NDArray[np.uint64], agents: Cells, counts: Cells) -> NDArray[n
     It depends on the episode's key, the agent and which goal it is, and on nothing else: not on what other agents did
     before, nor on other worlds. The mixing is that of SplitMix64 (Steele, Lea and Flood, 2014).
     """
-    golden, first, second = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
     mixed = keys
     for part in (agents, counts):
-        mixed = mixed + (part.astype(np.uint64) + np.uint64(1)) * golden
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * first
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * second
-        mixed = mixed ^ (mixed >> np.uint64(31))
+        mixed = mixed + (part.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+        mixed = (mixed ^ (mixed >> _30)) * _FIRST
+        mixed = (mixed ^ (mixed >> _27)) * _SECOND
+        mixed = mixed ^ (mixed >> _31)
     return mixed
 
 
 def _below(bound: Cells, drawn: NDArray[np.uint64]) -> Cells:
     """Make numbers below bounds (less than 2^32) of random ones of 64 bits."""
-    return (((drawn >> np.uint64(32)) * bound.astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+    return (((drawn >> _32) * bound.astype(np.uint64)) >> _32).astype(np.int64)
 
 
 def pogema_instance(map: Map, agents: int, seed: int, *, goals: int = 1) -> Map:

@@ -7,37 +7,38 @@ Cells = NDArray[np.int64]
 Plane = NDArray[np.float32]
 
 
-def crops(plane: Plane, at: Cells, radius: int, width: int) -> Plane:
-    """Cut the square around each cell.
+def crops(planes: Plane, at: Cells, radius: int, width: int) -> Plane:
+    """Cut the square around each cell out of planes.
 
     Args:
-        plane: ``(cells,)``, rows one after the other, contiguous.
+        planes: ``(planes, cells)``, rows one after the other, contiguous.
         at: ``(agents,)``, cells at least ``radius`` away from the edges.
         radius: of the squares.
         width: of the rows.
 
     Returns:
-        ``(agents, 2 radius + 1, 2 radius + 1)``.
+        ``(agents, planes, 2 radius + 1, 2 radius + 1)``.
     """
     side = 2 * radius + 1
     # A row of a square is one item, so that numpy copies rows, not numbers.
-    row = np.dtype((np.void, side * plane.itemsize))
-    rows = np.ndarray(len(plane) - side + 1, row, plane, strides=plane.strides)
+    row = np.dtype((np.void, side * planes.itemsize))
+    rows = np.ndarray(planes.size - side + 1, row, planes, strides=planes.itemsize)
+    begins = np.arange(len(planes))[:, None] * planes.shape[1] + np.arange(side) * width
     corners = at - radius * (width + 1)
-    return rows[corners[:, None] + np.arange(side) * width].view(plane.dtype).reshape(len(at), side, side)
+    return rows[corners[:, None, None] + begins].view(planes.dtype).reshape(len(at), len(planes), side, side)
 
 
-def pointers(rows: Cells, columns: Cells, radius: int) -> Plane:
-    """Draw what lies ``rows`` below and ``columns`` right of an agent as one point, on the border if it is further.
+def point(squares: Plane, ahead: Cells) -> None:
+    """Draw what lies ``ahead (agents, 2)`` rows and columns of an agent as one point, on the border if it is further.
 
-    Returns:
-        ``(agents, 2 radius + 1, 2 radius + 1)``.
+    Args:
+        squares: ``(agents, D, D)``, written into.
+        ahead: rows below and columns right of the agent.
     """
-    side = 2 * radius + 1
-    squares = np.zeros((len(rows), side * side), dtype=np.float32)
-    row, column = (np.minimum(np.maximum(along, -radius), radius) + radius for along in (rows, columns))
-    squares[np.arange(len(rows)), row * side + column] = 1
-    return squares.reshape(len(rows), side, side)
+    radius = squares.shape[1] // 2
+    squares[:] = 0
+    place = np.minimum(np.maximum(ahead, -radius), radius) + radius
+    squares[np.arange(len(ahead)), place[:, 0], place[:, 1]] = 1
 
 
 def paths(

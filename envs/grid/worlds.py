@@ -17,7 +17,7 @@ from recurra.envs.grid.placing import Targets, numbers, place
 from recurra.envs.grid.rewards import Moved, Reward, named_reward, needs_ways
 from recurra.envs.grid.scores import Scores
 from recurra.envs.grid.sources import source
-from recurra.envs.grid.views import pointers
+from recurra.envs.grid.views import point
 from recurra.errors import UserError, nearest
 
 ON_TARGET = {
@@ -154,7 +154,8 @@ class GridWorlds:
         shape = (self.num_worlds, self.num_agents)
         self._rngs: list[np.random.Generator] = []
         self._maps = [Map(np.zeros((1, 1), dtype=bool))] * self.num_worlds
-        self._targets: list[Targets | None] = [None] * self.num_worlds
+        # Where goals to come may be, in worlds whose goals are drawn.
+        self._targets, self._draws = Targets(self.num_worlds), np.zeros(self.num_worlds, dtype=bool)
         # Steps of the episode, how many there are to be, and what goals to come are drawn from.
         self._time, self._limit = np.zeros((2, self.num_worlds), dtype=np.int64)
         self._key = np.zeros(self.num_worlds, dtype=np.uint64)
@@ -240,9 +241,10 @@ class GridWorlds:
         actions = np.asarray(actions)
         if actions.shape != self._present.shape:
             raise UserError(f"actions must be of shape {self._present.shape}, (worlds, agents), got {actions.shape}")
-        if not np.issubdtype(actions.dtype, np.integer) or actions.min() < 0 or actions.max() >= len(MOVES):
+        whole = np.issubdtype(actions.dtype, np.integer)
+        if not whole or (actions := actions.astype(np.int64)).view(np.uint64).max() >= len(MOVES):  # -1 is large, too
             raise UserError("actions must be 0 (stay), 1 (up), 2 (down), 3 (left) or 4 (right)")
-        return actions.astype(np.int64)
+        return actions
 
     def _cells(self) -> NDArray[np.int64]:
         return self._board.cells(self._place).reshape(-1)
@@ -290,9 +292,9 @@ class GridWorlds:
     def _take(self, world: int, map: Map) -> None:
         """Let a map be a world's, and goals to come those that it gives, or drawn where it gives but one each."""
         self._maps[world] = map
-        self._targets[world] = None
-        if self.on_target == "restart" and map.goals is not None and all(len(goals) == 1 for goals in map.goals):
-            self._targets[world] = Targets.of(map)
+        self._draws[world] = map.goals is not None and all(len(goals) == 1 for goals in map.goals)
+        if self.on_target == "restart" and self._draws[world]:
+            self._targets.put(world, map)
 
     def _lay(self, which: NDArray[np.int64]) -> None:
         """Lay some worlds' maps out, stand their agents on them, and find their ways."""
@@ -321,17 +323,16 @@ class GridWorlds:
     def _send_on(self, world: NDArray[np.int64], agent: NDArray[np.int64]) -> None:
         """Give their next goals to agents that reached theirs."""
         counts = self._scores.reached[world, agent]
-        for one in np.unique(world).tolist():  # each has a map of its own
-            mine = world == one
-            who, map, targets = agent[mine], self._maps[one], self._targets[one]
-            if targets is not None:
-                here = self._goal[one, who] @ np.array((map.width, 1))
-                drawn = numbers(np.full(len(who), self._key[one]), who, counts[mine])
-                self._goal[one, who] = np.stack(np.divmod(targets.another(here, drawn), map.width), axis=1)
-            else:
-                assert map.goals is not None
-                for each, count in zip(who.tolist(), counts[mine].tolist(), strict=True):
-                    self._goal[one, each] = map.goals[each][count % len(map.goals[each])]
+        draws = self._draws[world]
+        if draws.any():
+            of, who = world[draws], agent[draws]
+            drawn = numbers(self._key[of], who, counts[draws])
+            self._goal[of, who] = self._targets.another(of, self._goal[of, who], drawn)
+        given = zip(world[~draws].tolist(), agent[~draws].tolist(), counts[~draws].tolist(), strict=True)
+        for one, each, count in given:
+            goals = self._maps[one].goals
+            assert goals is not None
+            self._goal[one, each] = goals[each][count % len(goals[each])]
         self._plan(world * self.num_agents + agent)
 
     # Observations
@@ -341,11 +342,11 @@ class GridWorlds:
         which = np.arange(self.num_worlds) if which is None else which
         present, place, goal = self._present[which], self._place[which], self._goal[which]
         cells = self._board.cells(self._place)[which].reshape(-1)
-        side = 2 * self.radius + 1
+        around, side = self._board.around(cells), 2 * self.radius + 1
         if self.observation_type in ("POMAPF", "MAPF"):
             observed = {
-                "obstacles": self._board.obstacles_around(cells).reshape(*present.shape, side, side),
-                "agents": self._board.agents_around(cells).reshape(*present.shape, side, side),
+                "obstacles": around[:, 0].reshape(*present.shape, side, side),
+                "agents": around[:, 1].reshape(*present.shape, side, side),
                 "xy": place - self._start[which],
                 "target_xy": goal - self._start[which],
             }
@@ -357,11 +358,9 @@ class GridWorlds:
                 observed["global_obstacles"] = self._board.shown()[which]
             return observed
         squares = np.empty((len(cells), 3, side, side), dtype=np.float32)
-        squares[:, 0] = self._board.obstacles_around(cells)
-        squares[:, 1] = self._board.agents_around(cells)
+        squares[:, :2] = around
         if self._guide is None or self.observation_type == "default":
-            ahead = (goal - place).reshape(-1, 2)
-            squares[:, 2] = pointers(ahead[:, 0], ahead[:, 1], self.radius)
+            point(squares[:, 2], (goal - place).reshape(-1, 2))
         else:
             everyone = np.arange(self._present.size).reshape(self._present.shape)[which].reshape(-1)
             goals = self._board.cells(self._goal)
