@@ -1,8 +1,8 @@
 """The delta rule chunk by chunk: parallel within a chunk, plain differentiable torch.
 
-A chunk is an affine map of the state that enters it, S ↦ P S + R, and its outputs are another. The maps of all chunks
-are found at once, by the WY form of DeltaNet (arXiv 2406.06484, Appendix B) with the decays of Gated DeltaNet
-(arXiv 2412.06464); only their composition goes from chunk to chunk.
+This is the WY form of DeltaNet (arXiv 2406.06484, Appendix B) with the decays of Gated DeltaNet (arXiv 2412.06464). What
+does not depend on the state is found for all chunks at once, and what is read likewise in the end; only what each chunk
+finds new, and writes, goes from chunk to chunk.
 
 Decays are sums of logarithms from one token to another, never differences of sums from the chunk's start: so nothing
 overflows, no gradient is NaN, and a strong decay early in the chunk costs the later tokens no digits.
@@ -29,11 +29,11 @@ def chunked(
     token i (both 0 where an episode begins in between), and ⊙ the product along key channels:
 
         A_ij = β_i k_iᵀ (L_ij ⊙ k_j)  for i > j            (I + A) [U, W] = β [V, E ⊙ K]
-        B_ij = q_iᵀ (L_ij ⊙ k_j)      for i ≥ j
-        O = B U + (E ⊙ Q - B W) S
-        S ← (L_C ⊙ K)ᵀ U + (diag(E_C) - (L_C ⊙ K)ᵀ W) S
+        B_ij = q_iᵀ (L_ij ⊙ k_j)      for i ≥ j            N = U - W S
+        O = B N + (E ⊙ Q) S
+        S ← E_C ⊙ S + (L_C ⊙ K)ᵀ N
 
-    Without β the tokens write U = V and W = 0.
+    N is what is new to the memory. Without β the tokens write all, N = V.
     """
     batch, time, heads, value_dim = v.shape
     by_channel = log_decay is not None and log_decay.dim() == 4
@@ -66,25 +66,28 @@ def chunked(
             return _match(rows, k, log_decay).masked_fill(apart, 0.0)
         return (rows @ k.mT) * within
 
-    queried = match(q)
-    entering_q = entering * q
-    carry = torch.diag_embed(entering[..., -1, :].expand_as(k[..., -1, :]))
+    states, writes = [state.flatten(0, 1)], v.flatten(1, 2)
+    kept = entering[..., -1:, :].mT.expand(*k.shape[:3], -1, 1).flatten(1, 2).unbind()
     if beta is None:
-        read, write = queried @ v, leaving_k.mT @ v
+        told = (leaving_k.mT @ v).flatten(1, 2)
+        for c_kept, c_told in zip(kept, told.unbind(), strict=True):
+            states.append(torch.addcmul(c_told, c_kept, states[-1]))
     else:
         beta = split(beta.unsqueeze(-1))
         beta_k = beta * k
         targets = torch.cat([beta * v, entering * beta_k], -1)
         solved = torch.linalg.solve_triangular(match(beta_k), targets, upper=False, unitriangular=True)
-        read, read_w = (queried @ solved).split([value_dim, k.shape[-1]], -1)
-        write, write_w = (leaving_k.mT @ solved).split([value_dim, k.shape[-1]], -1)
-        entering_q, carry = entering_q - read_w, carry - write_w
-
-    states = [state.flatten(0, 1)]
-    for c_carry, c_write in zip(carry.flatten(1, 2).unbind(), write.flatten(1, 2).unbind(), strict=True):
-        states.append(torch.baddbmm(c_write, c_carry, states[-1]))
-    entered = torch.stack(states[:-1]).unflatten(1, (batch, heads))
-    output = (read + entering_q @ entered).permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :time]
+        known, against = solved.flatten(1, 2).split([value_dim, k.shape[-1]], -1)
+        found = []
+        for c_kept, c_known, c_against, c_k in zip(
+            kept, known.unbind(), against.unbind(), leaving_k.mT.flatten(1, 2).unbind(), strict=True
+        ):
+            found.append(torch.baddbmm(c_known, c_against, states[-1], alpha=-1))
+            states.append(torch.baddbmm(c_kept * states[-1], c_k, found[-1]))
+        writes = torch.stack(found)
+    entered, writes = (x.unflatten(1, (batch, heads)) for x in (torch.stack(states[:-1]), writes))
+    output = match(q) @ writes + (entering * q) @ entered
+    output = output.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :time]
     return output, states[-1].unflatten(0, (batch, heads))
 
 
