@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from recurra.errors import UserError, nearest
-from recurra.memory.attention import MemoryAsContext, SlidingWindow, WithAttention
+from recurra.memory.attention import MemoryAsContext, Samba, SlidingWindow, WithAttention
 from recurra.memory.base import Memory
 from recurra.memory.miras import PRESETS, Associative, DeltaNet, LinearAttention, Retention
 from recurra.memory.none import NoMemory
@@ -81,6 +81,7 @@ _TABLE = {
     "titans_mag": _Entry(WithAttention, "attention", "Behrouz et al. 2025, arXiv 2501.00663", {"join": "gate"}),
     "titans_mal": _Entry(WithAttention, "attention", "Behrouz et al. 2025, arXiv 2501.00663", {"join": "layer"}),
     "window": _Entry(SlidingWindow, "attention", "Ren et al. 2024, arXiv 2406.07522", path="torch"),
+    "samba": _Entry(Samba, "attention", "Ren et al. 2024, arXiv 2406.07522"),
     "associative": _Entry(Associative, "miras", "Behrouz et al. 2025, arXiv 2504.13173"),
 }
 
@@ -106,7 +107,9 @@ def describe(name: str) -> MemoryInfo:
     entry = _entry(name)
     memory: Any = build(name, 16)
     rule, path = entry.rule, entry.path
-    learner = memory if isinstance(memory, Associative) else getattr(memory, "memory", None)
+    learner = memory
+    while not isinstance(learner, Associative) and hasattr(learner, "memory"):
+        learner = learner.memory
     if isinstance(learner, Associative):
         rule, path = learner.rule.summary, learner.path
     return MemoryInfo(

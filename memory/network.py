@@ -88,7 +88,7 @@ def stack(
     Args:
         name: the memory's, see `recurra.memory.build`.
         dim: width of the network.
-        layers: how many blocks.
+        layers: how many blocks; of ``samba`` how many pairs of them, one with a memory and one with a window.
         expansion: of the blocks' MLPs, see `recurra.memory.Block`.
         memory_options: the memory's options, those that have a name of the above too (an MLP memory's ``expansion``).
         **options: more of them.
@@ -101,4 +101,6 @@ def stack(
     wanted = {**(memory_options or {}), **options}
     for option in wanted.keys() & {"name", "dim"}:
         raise UserError(f"a network's {option} is not among its memory's options")
+    if name == "samba":  # brings its blocks
+        return Network(build(name, dim, **{"expansion": expansion, **wanted}) for _ in range(layers))
     return Network(Block(build(name, dim, **wanted), expansion=expansion) for _ in range(layers))

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from recurra.errors import UserError
-from recurra.memory import Network, build, laws
+from recurra.memory import build, laws, stack
 from recurra.memory.attention import MemoryAsContext, SlidingWindow, WithAttention
-from recurra.memory.blocks import Block
+from recurra.memory.miras import DeltaNet
 
 DIM, HEADS, HEAD, TIME = 8, 2, 4, 17
 
@@ -113,11 +113,23 @@ def test_mac():
     close(memory(x)[0][0], torch.stack(outputs))
 
 
-def test_a_hybrid_is_a_network_of_memories_and_windows():
-    """Samba's: layers with a memory and with a window by turns."""
+@pytest.mark.parametrize("name", ["mamba2", "gated_delta_net", "yaad", "moneta"])
+def test_a_hybrid_obeys_the_laws(name):
     torch.manual_seed(0)
-    layers = [Block(build(name, DIM, heads=HEADS), expansion=2.0) for name in ("gated_delta_net", "window")]
-    laws.check(Network(layers), cases=1, time=10)
+    laws.check(build("samba", DIM, memory=name, heads=HEADS, window=5, expansion=2.0), cases=1, time=10)
+
+
+def test_a_stack_of_hybrids_is_blocks_of_memories_and_of_windows_by_turns():
+    torch.manual_seed(0)
+    network = exact(stack("samba", DIM, layers=2, expansion=2.0, memory="delta_net", heads=HEADS, window=5))
+    x = torch.randn(1, 12, DIM, dtype=torch.float64)
+    y, expected = network(x)[0], x
+    for pair in network.layers:
+        for block, kind in ((pair.memory, DeltaNet), (pair.attention, SlidingWindow)):
+            assert isinstance(block.memory, kind)
+            expected = expected + block.memory(block.memory_norm(expected))[0]
+            expected = expected + block.mlp(block.mlp_norm(expected))
+    close(y, network.norm(expected))
 
 
 @pytest.mark.parametrize(

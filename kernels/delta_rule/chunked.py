@@ -1,8 +1,8 @@
 """The delta rule chunk by chunk: parallel within a chunk, plain differentiable torch.
 
-This is the WY form of DeltaNet (arXiv 2406.06484, Appendix B) with the decays of Gated DeltaNet (arXiv 2412.06464). What
-does not depend on the state is found for all chunks at once, and what is read likewise in the end; only what each chunk
-finds new, and writes, goes from chunk to chunk.
+This is the WY form of DeltaNet (arXiv 2406.06484, Appendix B) with the decays of Gated DeltaNet (arXiv 2412.06464).
+What does not depend on the state is found for all chunks at once, and what is read likewise in the end; only what each
+chunk finds new, and writes, goes from chunk to chunk.
 
 Decays are sums of logarithms from one token to another, never differences of sums from the chunk's start: so nothing
 overflows, no gradient is NaN, and a strong decay early in the chunk costs the later tokens no digits.

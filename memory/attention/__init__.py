@@ -1,12 +1,15 @@
 """Attention within bounds: what it looks back on is in the state."""
 
 from recurra.memory.attention.context import MemoryAsContext, MemoryAsContextState
+from recurra.memory.attention.samba import Samba, SambaState
 from recurra.memory.attention.titans import TitansState, WithAttention
 from recurra.memory.attention.window import SlidingWindow, SlidingWindowState
 
 __all__ = [
     "MemoryAsContext",
     "MemoryAsContextState",
+    "Samba",
+    "SambaState",
     "SlidingWindow",
     "SlidingWindowState",
     "TitansState",
