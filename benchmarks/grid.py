@@ -11,7 +11,7 @@ import numpy as np
 from recurra.benchmarks.peers import script
 from recurra.benchmarks.timing import require_counts
 from recurra.envs.grid import GridWorlds
-from recurra.envs.grid.worlds import OBSERVATIONS
+from recurra.envs.grid.observing import OBSERVATIONS
 from recurra.errors import UserError, nearest
 
 PEER = "pogema"

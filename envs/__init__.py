@@ -1,6 +1,7 @@
 """What streams: environments that need memory, and the one form in which agents meet any vector environment."""
 
 from recurra.envs.cartpole import CartPoleHidden, CartPoleHiddenVector
+from recurra.envs.grid import GridVector, GridWorlds
 from recurra.envs.making import make_streams
 from recurra.envs.tmaze import Forecast, TMaze, TMazeVector
 from recurra.envs.vector import Streams, Transition
@@ -9,6 +10,8 @@ __all__ = [
     "CartPoleHidden",
     "CartPoleHiddenVector",
     "Forecast",
+    "GridVector",
+    "GridWorlds",
     "Streams",
     "TMaze",
     "TMazeVector",

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from recurra.envs.grid import REWARDS, GridWorlds, Map, parse
 from recurra.envs.grid.fields import FAR, components, distances, ways
 from recurra.envs.grid.movement import COLLISIONS, MOVES
-from recurra.envs.grid.worlds import OBSERVATIONS, ON_TARGET
+from recurra.envs.grid.observing import OBSERVATIONS
+from recurra.envs.grid.worlds import ON_TARGET
 from recurra.errors import UserError
 
 STAY, UP, DOWN, LEFT, RIGHT = range(5)
@@ -114,7 +115,7 @@ def test_goals_to_come_do_not_depend_on_teammates():
         worlds.reset(seed=1)
         goals, rng = [], np.random.default_rng(teammate)
         while len(goals) < 6:
-            leads = worlds._guide.next(worlds._cells())
+            leads = worlds._observer.leads(worlds._cells())
             step = worlds.step(np.array([[leads[0], rng.integers(5)]]))
             if step.reward[0, 0]:
                 goals.append(worlds.goals[0, 0].tolist())

@@ -6,30 +6,22 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
 from recurra.envs.grid.board import Board
-from recurra.envs.grid.guide import Guide
 from recurra.envs.grid.maps import Map, plain, unplain
 from recurra.envs.grid.movement import COLLISIONS, MOVES
+from recurra.envs.grid.observing import OBSERVATIONS, Observer
 from recurra.envs.grid.placing import Targets, numbers, place
 from recurra.envs.grid.rewards import Moved, Reward, named_reward, needs_ways
 from recurra.envs.grid.scores import Scores
 from recurra.envs.grid.sources import source
-from recurra.envs.grid.views import point
 from recurra.errors import UserError, nearest
 
 ON_TARGET = {
     "finish": "an agent leaves when it reaches its goal",
     "nothing": "all have to stand on their goals at once",
     "restart": "an agent is sent to its next goal",
-}
-OBSERVATIONS = {
-    "default": "obstacles, agents, and the goal, on the border where it is further",
-    "POMAPF": "obstacles, agents, and places relative to the start",
-    "MAPF": "the same, and the whole map",
-    "guided": "obstacles with the agent's shortest way drawn in, agents, and the goals of others",
 }
 _TRIES = 10
 _ARRAYS = ("time", "limit", "key", "member", "present", "place", "goal", "start")
@@ -67,6 +59,24 @@ class TeamStep(NamedTuple):
     arrived: NDArray[np.float64]
 
 
+class Frame(NamedTuple):
+    """A world at one moment, to be drawn.
+
+    Attributes:
+        map: with the obstacles.
+        places: ``(agents, 2)``, row and column of each.
+        goals: ``(agents, 2)``.
+        present: ``(agents,)``.
+        member: ``(agents,)``, who is part of the episode.
+    """
+
+    map: Map
+    places: NDArray[np.int64]
+    goals: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    member: NDArray[np.bool_]
+
+
 class GridWorlds:
     r"""Teams on grids, many worlds stepped at once; rules, observations and metrics are POGEMA's (arXiv 2407.14931).
 
@@ -80,7 +90,8 @@ class GridWorlds:
     - ``"POMAPF"``: a dict of ``obstacles`` and ``agents`` ``(worlds, agents, D, D)``, ``xy`` and ``target_xy``
       ``(worlds, agents, 2)`` int64, relative to the agent's start.
     - ``"MAPF"``: the same with ``global_obstacles`` ``(worlds, H, W)``, ``global_xy`` and ``global_target_xy``
-      ``(worlds, agents, 2)``, which count from the corner of a rim of ``radius`` cells around the map.
+      ``(worlds, agents, 2)``, which count from the corner of a rim of ``radius`` cells around the map; H and W have
+      room for the largest map so far.
     - ``"guided"``: ``(worlds, agents, 3, D, D)`` float32, as SRMT has it: obstacles as -1 and the shortest way to the
       goal as 1, as far as it is in view, other agents left aside; agents; the goals of others.
 
@@ -110,7 +121,6 @@ class GridWorlds:
     Attributes:
         num_worlds: how many worlds.
         num_agents: how many agents a world has at most.
-        observation_space: of one agent.
         action_space: of one agent.
 
     Raises:
@@ -138,17 +148,16 @@ class GridWorlds:
         ):
             if given not in known:
                 raise UserError(f"there is no {name} {given!r}; {nearest(str(given), known)}")
-        for name, number in (("worlds", worlds), ("radius", radius), ("horizon", 1 if horizon is None else horizon)):
-            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-                raise UserError(f"{name} must be a whole number of at least 1, got {number!r}")
-        self._source = source(maps, options or {})
+        _require_whole("worlds", worlds)
+        _require_whole("radius", radius)
+        self._given, self.options = maps, options or {}
         self._team = None if agents is None else _team(agents)
         self.num_worlds = int(worlds)
         self.num_agents = self._source.agents if self._team is None else self._team[1]
         self.on_target, self.collision_system, self.observation_type = on_target, collision_system, observation_type
         self.radius, self.horizon = int(radius), horizon
         self._reward = named_reward(reward)
-        self._guides = observation_type == "guided" or needs_ways(self._reward)
+        self._guides = needs_ways(self._reward)
         self.action_space = gymnasium.spaces.Discrete(len(MOVES))
 
         shape = (self.num_worlds, self.num_agents)
@@ -164,10 +173,9 @@ class GridWorlds:
         # (row, column) on the map: where each agent is, goes, and came from.
         self._place, self._goal, self._start = np.zeros((3, *shape, 2), dtype=np.int64)
         self._scores = Scores(shape, on_target)
-        self._board = Board(self.num_worlds, 0, 0, self.radius)
-        self._guide: Guide | None = None
+        self._ended: dict[int, Frame] = {}
+        self._make(0, 0)
         self.reset()
-        self.observation_space = self._space()
 
     def reset(self, seed: int | Sequence[int] | None = None) -> tuple[Any, NDArray[np.bool_]]:
         """Begin an episode in every world.
@@ -188,6 +196,7 @@ class GridWorlds:
         elif seed is not None or not self._rngs:
             entropy = np.random.SeedSequence(seed).generate_state(4).tolist() if seed is None else [seed]
             self._rngs = [np.random.default_rng([*entropy, world]) for world in range(self.num_worlds)]
+        self._ended = {}
         self._begin(np.arange(self.num_worlds))
         return self._observe(), self._present.copy()
 
@@ -203,7 +212,7 @@ class GridWorlds:
         actions = self._checked(actions)
         acted = self._present.copy()
         at = self._cells()
-        leads = self._guide.next(at).reshape(acted.shape) if self._guide else np.zeros_like(actions)
+        leads = self._observer.leads(at).reshape(acted.shape)
         moved = self._board.move(at, actions.reshape(-1), acted.reshape(-1), rule=self.collision_system)
         moved = moved.reshape(acted.shape)
         self._place += MOVES[actions * moved]
@@ -228,8 +237,10 @@ class GridWorlds:
         if self.on_target == "restart" and reached.any():
             self._send_on(*np.nonzero(reached))
         obs = final_obs = self._observe()
+        self._ended = {}
         if over.any():
             board, ended_worlds = self._board, np.flatnonzero(over)
+            self._ended = {world: self.frame(world) for world in ended_worlds.tolist()}
             self._begin(ended_worlds)
             # On a larger board the whole map is larger for all.
             same = self._board is board
@@ -313,12 +324,15 @@ class GridWorlds:
     def _make(self, height: int, width: int) -> None:
         """Make room for maps of this size."""
         self._board = Board(self.num_worlds, height, width, self.radius)
-        if self._guides:
-            self._guide = Guide(self._present.size, self._board.area, self._board.width, self.radius)
+        self._observer = Observer(self._board, self.observation_type, self.num_agents, guides=self._guides)
 
     def _plan(self, agents: NDArray[np.int64]) -> None:
-        if self._guide is not None:
-            self._guide.plan(agents, self._board.cells(self._goal).reshape(-1)[agents], self._board.free)
+        self._observer.plan(agents, self._goal)
+
+    def _observe(self, which: NDArray[np.int64] | None = None) -> Any:
+        """Show some worlds, or all, to their agents."""
+        which = np.arange(self.num_worlds) if which is None else which
+        return self._observer.observe(which, self._present, self._place, self._goal, self._start)
 
     def _send_on(self, world: NDArray[np.int64], agent: NDArray[np.int64]) -> None:
         """Give their next goals to agents that reached theirs."""
@@ -335,58 +349,40 @@ class GridWorlds:
             self._goal[one, each] = goals[each][count % len(goals[each])]
         self._plan(world * self.num_agents + agent)
 
-    # Observations
+    # What others set, draw, save and restore
 
-    def _observe(self, which: NDArray[np.int64] | None = None) -> Any:
-        """Show some worlds, or all, to their agents."""
-        which = np.arange(self.num_worlds) if which is None else which
-        present, place, goal = self._present[which], self._place[which], self._goal[which]
-        cells = self._board.cells(self._place)[which].reshape(-1)
-        around, side = self._board.around(cells), 2 * self.radius + 1
-        if self.observation_type in ("POMAPF", "MAPF"):
-            observed = {
-                "obstacles": around[:, 0].reshape(*present.shape, side, side),
-                "agents": around[:, 1].reshape(*present.shape, side, side),
-                "xy": place - self._start[which],
-                "target_xy": goal - self._start[which],
-            }
-            if self.observation_type == "MAPF":
-                observed |= {"global_xy": place + self.radius, "global_target_xy": goal + self.radius}
-            for values in observed.values():
-                values[~present] = 0
-            if self.observation_type == "MAPF":
-                observed["global_obstacles"] = self._board.shown()[which]
-            return observed
-        squares = np.empty((len(cells), 3, side, side), dtype=np.float32)
-        squares[:, :2] = around
-        if self._guide is None or self.observation_type == "default":
-            point(squares[:, 2], (goal - place).reshape(-1, 2))
-        else:
-            everyone = np.arange(self._present.size).reshape(self._present.shape)[which].reshape(-1)
-            goals = self._board.cells(self._goal)
-            squares[:, 0] *= -1
-            self._guide.drawn(squares[:, 0], everyone, cells, goals[which].reshape(-1))
-            squares[:, 2] = self._board.marks_around(cells, goals[self._present])
-            own = (goal - place).reshape(-1, 2)
-            seen = np.flatnonzero((np.abs(own) <= self.radius).all(1) & present.reshape(-1))
-            squares[seen, 2, own[seen, 0] + self.radius, own[seen, 1] + self.radius] -= 1
-            np.minimum(squares[:, 2], 1, out=squares[:, 2])
-        squares[~present.reshape(-1)] = 0
-        return squares.reshape(*present.shape, 3, side, side)
+    @property
+    def horizon(self) -> int | None:
+        """Steps of an episode, or None: the map's own; what it is set to counts for episodes to come."""
+        return self._horizon
 
-    def _space(self) -> gymnasium.Space:
-        side = 2 * self.radius + 1
-        if self.observation_type in ("default", "guided"):
-            return Box(-1.0, 1.0, (3, side, side), np.float32)
-        square, far = Box(0.0, 1.0, (side, side), np.float32), np.iinfo(np.int64).max
-        spaces = {"obstacles": square, "agents": square}
-        names = ["xy", "target_xy"]
-        if self.observation_type == "MAPF":
-            spaces["global_obstacles"] = Box(0.0, 1.0, (self._board.height, self._board.width), np.float32)
-            names += ["global_xy", "global_target_xy"]
-        return Dict(spaces | {name: Box(-far, far, (2,), np.int64) for name in names})
+    @horizon.setter
+    def horizon(self, given: int | None) -> None:
+        if given is not None:
+            _require_whole("horizon", given)
+        self._horizon = given
 
-    # What others draw, save and restore
+    @property
+    def options(self) -> dict[str, Any]:
+        """The generator's options; what they are set to counts for episodes to come."""
+        return dict(self._options)
+
+    @options.setter
+    def options(self, given: Mapping[str, Any]) -> None:
+        self._source = source(self._given, given)
+        self._options = dict(given)
+
+    def frame(self, world: int) -> Frame:
+        """Show a world as the last step left it, before its next episode began."""
+        if world in self._ended:
+            return self._ended[world]
+        arrays = (self._place, self._goal, self._present, self._member)
+        return Frame(self._maps[world], *(each[world].copy() for each in arrays))
+
+    @property
+    def observation_space(self) -> gymnasium.Space:
+        """Of one agent."""
+        return self._observer.space()
 
     @property
     def maps(self) -> tuple[Map, ...]:
@@ -416,6 +412,8 @@ class GridWorlds:
     def state_dict(self) -> dict[str, Any]:
         """Give all that is needed to continue identically, in dicts, lists, numbers and strings."""
         return {
+            "options": _plain(self._options),
+            "horizon": self.horizon,
             "maps": [plain(map) for map in self._maps],
             "room": [self._board.height - 2 * self.radius, self._board.width - 2 * self.radius],
             "random": [rng.bit_generator.state for rng in self._rngs],
@@ -433,6 +431,7 @@ class GridWorlds:
         if shape != self._present.shape:
             told = " and ".join(f"{have} {name}" for have, name in zip(shape, ("worlds", "agents"), strict=True))
             raise UserError(f"the state is of {told}, here are {self.num_worlds} and {self.num_agents}")
+        self.options, self.horizon = state["options"], state["horizon"]
         for name in _ARRAYS:
             setattr(self, f"_{name}", np.array(state[name], dtype=getattr(self, f"_{name}").dtype))
         for name in _SCORES:
@@ -446,12 +445,22 @@ class GridWorlds:
         self._lay(np.arange(self.num_worlds))
 
 
+def _require_whole(name: str, given: Any) -> None:
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, got {given!r}")
+
+
 def _team(agents: int | Sequence[int]) -> tuple[int, int]:
     pair = [agents, agents] if isinstance(agents, int | np.integer) else agents
     whole = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, int | np.integer) for n in pair)
     if not whole or not 1 <= pair[0] <= pair[1]:
         raise UserError(f"agents must be a whole number of at least 1, or a pair (low, high), got {agents!r}")
     return int(pair[0]), int(pair[1])
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options as numbers and lists."""
+    return {name: np.asarray(value).tolist() for name, value in options.items()}
 
 
 def _replaced(obs: Any, which: NDArray[np.int64], fresh: Any) -> Any:
