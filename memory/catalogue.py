@@ -11,6 +11,7 @@ from recurra.memory.base import Memory
 from recurra.memory.miras import PRESETS, Associative, DeltaNet, LinearAttention, Retention
 from recurra.memory.none import NoMemory
 from recurra.memory.recurrent import GRU, LSTM, MinGRU, MinLSTM
+from recurra.memory.segment import ARMT, RMT, TransformerXL
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ _TABLE = {
     "titans_mal": _Entry(WithAttention, "attention", "Behrouz et al. 2025, arXiv 2501.00663", {"join": "layer"}),
     "window": _Entry(SlidingWindow, "attention", "Ren et al. 2024, arXiv 2406.07522", path="torch"),
     "samba": _Entry(Samba, "attention", "Ren et al. 2024, arXiv 2406.07522"),
+    "rmt": _Entry(RMT, "segment", "Bulatov et al. 2022, arXiv 2207.06881", path="torch"),
+    "armt": _Entry(ARMT, "segment", "Rodkin et al. 2024, arXiv 2407.04841", path="torch"),
+    "transformer_xl": _Entry(TransformerXL, "segment", "Dai et al. 2019, arXiv 1901.02860", path="torch"),
     "associative": _Entry(Associative, "miras", "Behrouz et al. 2025, arXiv 2504.13173"),
 }
 
@@ -126,13 +130,25 @@ def build(name: str, dim: int, **options: Any) -> Memory:
     Raises:
         UserError: if there is no such memory, or it does not take an option, or an option's value.
     """
-    entry = _Entry(_import(name), "", "") if ":" in name else _entry(name)
-    module = entry.module
-    taken = inspect.signature(module).parameters
+    entry = _named(name)
+    taken = inspect.signature(entry.module).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         for option in options.keys() - taken.keys():
             raise UserError(f"memory {name} has no option {option!r}; {nearest(option, taken.keys() - {'dim'})}")
-    return module(dim, **{**entry.options, **options})
+    return entry.module(dim, **{**entry.options, **options})
+
+
+def has_layers(name: str) -> bool:
+    """Say whether a memory is a network of layers itself, and so takes the options ``layers`` and ``expansion``.
+
+    >>> has_layers("rmt"), has_layers("gru")
+    (True, False)
+    """
+    return {"layers", "expansion"} <= inspect.signature(_named(name).module).parameters.keys()
+
+
+def _named(name: str) -> _Entry:
+    return _Entry(_import(name), "", "") if ":" in name else _entry(name)
 
 
 def _entry(name: str) -> _Entry:

@@ -490,8 +490,8 @@ def gradient(memory: Memory, case: Case) -> Figure:
     """Gradients are right, reach everything that writes, pass through a carried state, and stop where it is detached.
 
     What writes is every parameter and the first token: the last output of a stream must have a gradient for them. A
-    stream four times as long, or one of two tokens (or grains), will do as well: a parameter may work once in a
-    segment only, and a window forgets.
+    stream four times as long, one of two tokens (or grains), or one of 160 tokens will do as well: a parameter may
+    work once in a segment only, and a window forgets.
     """
     stream = case.stream
     parameters = list(_trained(memory).values())
@@ -524,7 +524,7 @@ def _reach(memory: Memory, case: Case) -> Iterator[Figure]:
     shape = tuple(case.stream.x.shape[:-2])
     missing = _trained(memory)
     remembers = any(True for _ in states.fields(fresh(memory, case.stream.x)))
-    for time in (case.stream.time, 4 * case.stream.time, 2 * memory.grain):
+    for time in (case.stream.time, 4 * case.stream.time, 2 * memory.grain, -(-160 // memory.grain) * memory.grain):
         x = draw_stream(memory, shape, time, case.generator).x.requires_grad_()
         y, _ = read(memory, Stream(x))
         slopes = dict(zip(("", *missing), _slopes(y[..., -1, :], [x, *missing.values()], case), strict=True))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from recurra.errors import UserError
 from recurra.memory.base import Memory, hide
 from recurra.memory.blocks import Block
-from recurra.memory.catalogue import build
+from recurra.memory.catalogue import build, has_layers
 
 
 class NetworkState(NamedTuple):
@@ -84,6 +84,8 @@ def stack(
     **options: Any,
 ) -> Network:
     """Build a network of equal blocks around the named memory.
+
+    A memory that is a network of layers itself, such as ``rmt``, is built with as many instead of repeated.
 
     Args:
         name: the memory's, see `recurra.memory.build`.

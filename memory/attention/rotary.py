@@ -14,9 +14,19 @@ def turned(x: Tensor, place: Tensor) -> Tensor:
     >>> turned(torch.ones(2, 4), torch.tensor([0, 0]))[0]
     tensor([1., 1., 1., 1.])
     """
-    half = x.shape[-1] // 2
-    speed = 10_000 ** -(torch.arange(half, dtype=torch.float64, device=x.device) / half)
+    return turn(x, *angles(place, x.shape[-1]))
+
+
+def angles(place: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Give the cosine and sine ``(..., tokens, dim / 2)`` float64 of each place ``(..., tokens)`` int64."""
+    half = dim // 2
+    speed = 10_000 ** -(torch.arange(half, dtype=torch.float64, device=place.device) / half)
     angle = place.double().unsqueeze(-1) * speed
-    cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    return angle.cos(), angle.sin()
+
+
+def turn(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn each pair of channels, the first half of them and the second, by the angles that `angles` gives."""
+    cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cosine - b * sine, a * sine + b * cosine), -1)

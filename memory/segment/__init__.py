@@ -1,0 +1,8 @@
+"""Memory handed from segment to segment of a transformer: RMT and its kin."""
+
+from recurra.memory.segment.armt import ARMT
+from recurra.memory.segment.parts import SegmentState
+from recurra.memory.segment.rmt import RMT
+from recurra.memory.segment.transformer_xl import TransformerXL
+
+__all__ = ["ARMT", "RMT", "SegmentState", "TransformerXL"]

@@ -1,0 +1,120 @@
+"""RMT: memory tokens that are read at the head of a segment and written at its tail."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from recurra.errors import UserError
+from recurra.memory.base import Memory, hide
+from recurra.memory.segment.backbone import Backbone, Held, Reader, empty, keep
+from recurra.memory.segment.parts import Gradients, Part, SegmentState, read_parts, view
+
+
+class Slots(NamedTuple):
+    """What RMT hands from segment to segment: ``tokens (batch, slots, dim)``."""
+
+    tokens: Tensor
+
+
+class RMT(Memory):
+    """Recurrent memory transformer (Bulatov et al. 2022, arXiv 2207.06881, in the decoder's form of arXiv 2304.11062).
+
+    ::
+
+        [ _ ; Y_τ ; M_{τ+1} ] = transformer([ M_τ ; X_τ ; M_τ ])
+
+    causal throughout: the tokens of a segment X_τ see the memory M_τ at its head, what is written at its tail sees
+    all of them. The open segment's keys and values are in the state; when its last token has come, it is written.
+
+    Args:
+        dim: width of inputs and outputs.
+        segment: tokens of a segment.
+        slots: memory tokens.
+        layers: see `Backbone`.
+        heads: see `Backbone`.
+        kv_heads: see `Backbone`.
+        expansion: see `Backbone`.
+        horizon: see `Gradients`.
+        replay: see `Gradients`.
+        backbone: what reads instead of a `Backbone` of these options: a `Reader`.
+
+    >>> y, state = RMT(16, segment=4, slots=2)(torch.ones(2, 5, 16))
+    >>> y.shape, state.memory.tokens.shape, state.open[0].keys.shape, state.position
+    (torch.Size([2, 5, 16]), torch.Size([2, 2, 16]), torch.Size([2, 6, 16]), tensor([5, 5]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        segment: int = 64,
+        slots: int = 8,
+        layers: int = 2,
+        heads: int = 4,
+        kv_heads: int | None = None,
+        expansion: float = 4.0,
+        horizon: int | None = None,
+        replay: bool = False,
+        backbone: Any = None,
+    ) -> None:
+        super().__init__()
+        if segment < 1 or slots < 1:
+            raise UserError(f"a segment has at least 1 token and 1 memory slot, got {segment} and {slots}")
+        self.dim, self.segment, self.slots = dim, segment, slots
+        self.gradients = Gradients(horizon, replay).checked()
+        self.backbone: Reader = backbone or Backbone(
+            dim, layers=layers, heads=heads, kv_heads=kv_heads, expansion=expansion
+        )
+        self.initial = nn.Parameter(torch.randn(slots, dim))
+
+    def initial_state(
+        self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> SegmentState:
+        """Give the learnt memory and an empty segment."""
+        place = self.placement(device, dtype)
+        return SegmentState(
+            Slots(self.initial.to(**place).expand(batch, -1, -1)),
+            empty(self.backbone, batch, self.slots + self.segment, place),
+            torch.zeros(batch, dtype=torch.long, device=place["device"]),
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        state: SegmentState | None = None,
+        *,
+        first: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> tuple[Tensor, SegmentState]:
+        """Read a piece: see `Memory.forward`."""
+        x, state = self.begin(x, state, first, present)
+        y, state = read_parts(
+            self._read, x, state, self.initial_state(1, device=x.device, dtype=state.memory.tokens.dtype),
+            first=first, present=present, segment=self.segment, gradients=self.gradients,
+        )  # fmt: skip
+        return hide(y, present), state
+
+    def _read(
+        self, part: Part, memory: Slots, held: tuple[Held, ...] | None
+    ) -> tuple[Tensor, Slots, tuple[Held, ...] | None]:
+        """Read part of a segment: memory at its head where it opens, and at its tail where it closes."""
+        batch, time, _ = part.x.shape
+        tokens = memory.tokens.to(part.x.dtype)
+        slot = torch.arange(self.slots, device=part.x.device).expand(batch, -1)
+        here = torch.ones_like(slot, dtype=torch.bool)
+        head = [(tokens, slot, here & part.opens.unsqueeze(1))] * part.opening
+        tail = [(tokens, slot + self.slots + self.segment, here)] * part.closing
+        passes = *head, (part.x, part.place + self.slots, part.present), *tail
+        x, place, here = (torch.cat(parts, 1) for parts in zip(*passes, strict=True))
+        seen = view(place, here, self.segment + (2 if part.closing else 1) * self.slots, anew=part.anew)
+        hidden, after = self.backbone(x, seen, held)
+        begin = self.slots * part.opening
+        y = hidden[:, begin : begin + time]
+        if part.closing:
+            written = hidden[:, -self.slots :].to(memory.tokens.dtype)
+            memory = Slots(torch.where(part.closes.reshape(-1, 1, 1), written, memory.tokens))
+        if not part.kept:
+            return y, memory, None
+        places = self.slots + self.segment
+        return y, memory, keep(after, seen, places, part.closes, memory.tokens.dtype)

@@ -1,0 +1,285 @@
+"""Segment memories obey the laws, and are what their papers say, segment by segment and token by token."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from recurra.errors import UserError
+from recurra.memory import Network, build, laws, stack
+from recurra.memory.segment import ARMT, RMT, TransformerXL
+from recurra.memory.segment.association import dpfp
+
+DIM, HEADS, HEAD, TIME = 8, 2, 4, 23
+MEMORIES = {
+    "rmt": lambda: RMT(DIM, segment=4, slots=2, heads=HEADS),
+    "rmt, segments of 1": lambda: RMT(DIM, segment=1, slots=1, heads=HEADS, layers=1),
+    "rmt, fewer keys": lambda: RMT(DIM, segment=5, slots=3, heads=HEADS, kv_heads=1, expansion=0, replay=True),
+    "armt": lambda: ARMT(DIM, segment=4, slots=2, heads=HEADS),
+    "armt, fewer keys": lambda: ARMT(DIM, segment=3, slots=1, heads=HEADS, kv_heads=1, layers=3, replay=True),
+    "transformer_xl": lambda: TransformerXL(DIM, segment=4, heads=HEADS),
+    "transformer_xl, longer cache": lambda: TransformerXL(DIM, segment=3, cache=5, heads=HEADS, kv_heads=1),
+    "transformer_xl, shorter cache": lambda: TransformerXL(DIM, segment=5, cache=2, heads=HEADS, replay=True),
+}
+
+
+def make(name):
+    torch.manual_seed(0)
+    return MEMORIES[name]()
+
+
+def exact(memory):
+    """Give it in float64, every parameter away from where it starts."""
+    memory = memory.double()
+    with torch.no_grad():
+        for parameter in memory.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return memory
+
+
+def draw(batch=3, time=TIME, seed=1):
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randn(batch, time, DIM, generator=random, dtype=torch.float64)
+    first = torch.rand(batch, time, generator=random) < 0.08
+    present = torch.rand(batch, time, generator=random) < 0.8
+    return x, first, present
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-10)
+
+
+# The laws -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_it_obeys_the_laws(name):
+    laws.check(make(name), cases=2, time=16)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from(list(MEMORIES)), st.sampled_from(list(laws.LAWS)), st.integers(0, 10**9))
+def test_it_obeys_whatever_the_case(name, law, seed):
+    laws.check(make(name), laws=[law], cases=1, seed=seed, time=20)
+
+
+@pytest.mark.parametrize("name", ["rmt", "armt", "transformer_xl"])
+def test_a_stack_of_it_is_one_of_as_many_layers(name):
+    network = stack(name, DIM, layers=3, expansion=2.0, segment=4, heads=HEADS)
+    assert isinstance(network, Network)
+    assert [(layer.backbone.layers, layer.segment) for layer in network.layers] == [(3, 4)]
+    laws.check(network, cases=1, time=12, laws=["split", "first", "present"])
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_streams_at_different_places_in_their_segments_are_read_together(name, monkeypatch):
+    """A part of a segment is one pass whatever places the streams stand at, and a step is one of a single token."""
+    memory = make(name)
+    widths = []
+    read = memory._read
+    monkeypatch.setattr(memory, "_read", lambda part, *rest: widths.append(part.x.shape[1]) or read(part, *rest))
+    x = torch.randn(3, TIME, DIM)
+    _, state = memory(x, present=torch.arange(TIME) >= torch.arange(3).unsqueeze(1))
+    assert state.position.tolist() == [TIME, TIME - 1, TIME - 2]
+    widths.clear()
+    memory.step(x[:, 0], state)
+    assert widths == [1]
+    widths.clear()
+    memory(x, state)
+    assert len(widths) <= TIME // memory.segment + 2
+
+
+# What they compute ----------------------------------------------------------------------------------------------------
+
+
+def norm(x, weight):
+    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
+
+
+def turned(x, place):
+    """Rotary positions as complex numbers, x (heads, head)."""
+    half = HEAD // 2
+    speed = torch.tensor([10_000 ** -(j / half) for j in range(half)], dtype=torch.float64)
+    pairs = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(speed), place * speed)
+    return torch.cat((pairs.real, pairs.imag), -1)
+
+
+def asked(layer, token):
+    """Queries, keys and values of one token, keys as many as queries."""
+    token = norm(token, layer.norm.weight)
+    q = (layer.query.weight @ token).view(HEADS, HEAD)
+    k, v = (layer.key_value.weight @ token).view(2, -1, HEAD)
+    return q, *(part.repeat_interleave(HEADS // len(part), 0) for part in (k, v))
+
+
+def answered(layer, token, scores, values):
+    """The rest of the layer, from scores (heads, tokens) and values [(heads, head)]."""
+    found = torch.einsum("hn,nhd->hd", scores.softmax(-1), torch.stack(values)).flatten()
+    token = token + layer.output.weight @ found
+    if layer.mlp is None:
+        return token
+    gate, value = (layer.mlp.rise.weight @ norm(token, layer.mlp_norm.weight)).chunk(2)
+    return token + layer.mlp.fall.weight @ (functional.silu(gate) * value)
+
+
+def rotary_layer(layer, tokens):
+    """One layer over a sequence, token by token."""
+    outputs, keys, values = [], [], []
+    for place, token in enumerate(tokens):
+        q, k, v = asked(layer, token)
+        keys.append(turned(k, place))
+        values.append(v)
+        scores = torch.stack([(turned(q, place) * key).sum(-1) for key in keys], -1) / math.sqrt(HEAD)
+        outputs.append(answered(layer, token, scores, values))
+    return torch.stack(outputs)
+
+
+def by_hand(memory, x, first, present, read):
+    """Cut each stream into its episodes' segments; ``read(tokens, state) -> (outputs, state)`` reads one from the
+    start, and is asked again for an unfinished one, whose state is not handed on."""
+    y = torch.zeros_like(x)
+    for row in range(len(x)):
+        state, places = None, []
+        for t in range(x.shape[1]):
+            if first[row, t]:
+                state, places = None, []
+            if not present[row, t]:
+                continue
+            places.append(t)
+            outputs, after = read(x[row, places], state)
+            y[row, t] = outputs[-1]
+            if len(places) == memory.segment:
+                y[row, places] = outputs
+                state, places = after, []
+    return y
+
+
+@pytest.mark.parametrize("name", [name for name in MEMORIES if name.startswith("rmt")])
+@torch.no_grad()
+def test_rmt(name):
+    """Bulatov et al. 2022 (arXiv 2207.06881): [M; X; M] through the transformer, the last outputs are the new M."""
+    memory = exact(make(name))
+
+    def read(tokens, state):
+        slots = memory.initial if state is None else state
+        x = torch.cat((slots, tokens, slots))
+        if len(tokens) < memory.segment:
+            x = x[: memory.slots + len(tokens)]
+        for layer in memory.backbone.stack:
+            x = rotary_layer(layer, x)
+        x = norm(x, memory.backbone.norm.weight)
+        return x[memory.slots : memory.slots + len(tokens)], x[-memory.slots :]
+
+    x, first, present = draw()
+    close(memory(x, first=first, present=present)[0], by_hand(memory, x, first, present, read))
+
+
+def test_dpfp():
+    """Schlag et al. 2021 (arXiv 2102.11174), Equation 37, product by product."""
+    x = torch.randn(5)
+    r = [max(float(a), 0.0) for a in torch.cat((x, -x))]
+    expected = [r[i] * r[(i - turns) % 10] for turns in (1, 2, 3) for i in range(10)]
+    torch.testing.assert_close(dpfp(x, 3), torch.tensor(expected))
+    assert ARMT(16, key_dim=64).associations[0].features == 384
+
+
+@pytest.mark.parametrize("name", [name for name in MEMORIES if name.startswith("armt")])
+@torch.no_grad()
+def test_armt(name):
+    """Rodkin et al. 2024 (arXiv 2407.04841), one token and one memory token after another."""
+    memory = exact(make(name))
+
+    def read(tokens, state):
+        state = [None] * memory.backbone.layers if state is None else state
+        closing = len(tokens) == memory.segment
+        x = torch.cat((tokens, memory.tokens)) if closing else tokens
+        after = []
+        for layer, module, told in zip(memory.backbone.stack, memory.associations, state, strict=True):
+            if told is not None:  # from the second segment on
+                matrix, z = told
+                rows = []
+                for token in x:
+                    query = dpfp(module.query.weight @ token, 3)
+                    known = z @ query
+                    rows.append(token + (matrix @ query / (known + 1e-5) if known > 1e-5 else 0.0))
+                x = torch.stack(rows)
+            x = rotary_layer(layer, x)
+            if closing:
+                after.append(written(module, x[-memory.slots :], told))
+        return norm(x, memory.backbone.norm.weight)[: len(tokens)], after
+
+    x, first, present = draw()
+    close(memory(x, first=first, present=present)[0], by_hand(memory, x, first, present, read))
+
+
+def written(module, tokens, told):
+    """Section 2.1: A, of shape (dim, key_dim), and z after a segment's memory tokens."""
+    if told is None:
+        told = torch.zeros(DIM, module.features).double(), torch.zeros(module.features).double()
+    matrix, z = told
+    new_matrix, new_z = matrix.clone(), z.clone()
+    for token in tokens:
+        k, v = dpfp(module.key.weight @ token, 3), module.value.weight @ token
+        beta = torch.sigmoid(module.strength.weight @ token)
+        known = z @ k
+        answer = matrix @ k / (known + 1e-5) if known > 1e-5 else 0.0
+        new_matrix += beta * torch.outer(v - answer, k)
+        if k.any():
+            new_z += (1 - known / (k @ k)).clamp(0, 1) * k
+    return new_matrix, new_z
+
+
+@pytest.mark.parametrize("name", [name for name in MEMORIES if name.startswith("transformer_xl")])
+@torch.no_grad()
+def test_transformer_xl(name):
+    """Dai et al. 2019 (arXiv 1901.02860), Section 3.3, one pair of tokens after another."""
+    memory = exact(make(name))
+
+    def wave(distance):
+        angle = [distance * 10_000 ** -(j / DIM) for j in range(0, DIM, 2)]
+        return torch.tensor([*map(math.sin, angle), *map(math.cos, angle)], dtype=torch.float64)
+
+    def read(tokens, state):
+        state = [tokens[:0]] * memory.backbone.layers if state is None else state
+        x, after = tokens, []
+        for layer, relative, cached in zip(memory.backbone.stack, memory.relatives, state, strict=True):
+            u, v_bias = (bias.view(HEADS, HEAD) for bias in (relative.content_bias, relative.distance_bias))
+            inputs = torch.cat((cached, x))
+            after.append(inputs[-memory.cache :])
+            pairs = [asked(layer, token)[1:] for token in inputs]
+            outputs = []
+            for i in range(len(cached), len(inputs)):
+                q = asked(layer, inputs[i])[0]
+                scores = []
+                for j in range(i + 1):
+                    r = (relative.position.weight @ wave(i - j)).view(-1, HEAD)
+                    r = r.repeat_interleave(HEADS // len(r), 0)
+                    scores.append(((q + u) * pairs[j][0]).sum(-1) + ((q + v_bias) * r).sum(-1))
+                scores = torch.stack(scores, -1) / math.sqrt(HEAD)
+                outputs.append(answered(layer, inputs[i], scores, [v for _, v in pairs[: i + 1]]))
+            x = torch.stack(outputs)
+        return norm(x, memory.backbone.norm.weight), after
+
+    x, first, present = draw()
+    close(memory(x, first=first, present=present)[0], by_hand(memory, x, first, present, read))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("rmt", {"heads": 3}, "heads that divide half its dim: 3 does not divide 8 / 2"),
+        ("rmt", {"heads": 2, "kv_heads": 3}, "kv_heads must divide heads: 3 does not divide 2"),
+        ("armt", {"slots": 0}, "at least 1 token and 1 memory slot, got 64 and 0"),
+        ("armt", {"key_dim": 0}, "key_dim and order of at least 1, got 0 and 3"),
+        ("armt", {"layers": 0}, "at least one layer, got 0"),
+        ("transformer_xl", {"cache": 0}, "at least 1 token, got 64 and 0"),
+        ("transformer_xl", {"horizon": -1}, "a horizon is a number of segments"),
+    ],
+)
+def test_what_cannot_be_built_is_said_in_one_line(name, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        build(name, DIM, **options)
+    assert "\n" not in str(caught.value)
