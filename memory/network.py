@@ -105,4 +105,6 @@ def stack(
         raise UserError(f"a network's {option} is not among its memory's options")
     if name == "samba":  # brings its blocks
         return Network(build(name, dim, **{"expansion": expansion, **wanted}) for _ in range(layers))
+    if has_layers(name):
+        return Network([build(name, dim, **{"layers": layers, "expansion": expansion, **wanted})])
     return Network(Block(build(name, dim, **wanted), expansion=expansion) for _ in range(layers))
