@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recurra.envs import GridVector, GridWorlds, Streams, make_streams
-from recurra.envs.grid import GridParallel
+from recurra.envs.grid import GridParallel, PogemaWorlds
 from recurra.envs.grid.observing import OBSERVATIONS
 from recurra.envs.grid.worlds import ON_TARGET
 from recurra.errors import UserError
@@ -139,3 +139,10 @@ def test_agents_leave_one_by_one():
 def test_a_parallel_environment_is_one_world():
     with pytest.raises(UserError, match="is one world"):
         GridParallel(worlds=2)
+
+
+def test_what_is_no_environment_of_pogema():
+    with pytest.raises(UserError, match="at least one"):
+        PogemaWorlds([])
+    with pytest.raises(UserError, match="is no environment of pogema"):
+        PogemaWorlds([gymnasium.make("CartPole-v1")])

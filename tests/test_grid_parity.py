@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 pogema = pytest.importorskip("pogema")
 
-from recurra.envs.grid import GridWorlds, Map, parse, pogema_instance  # noqa: E402
+from recurra.envs.grid import GridWorlds, Map, PogemaWorlds, parse, pogema_instance  # noqa: E402
+from recurra.errors import UserError  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of old wrappers, and of agents that run out of goals
 
@@ -172,3 +173,84 @@ def test_instances_are_those_that_seeds_draw(seed, marked, agents):
         theirs = env.unwrapped.get_lifelong_targets_xy(ignore_borders=True)
         for one, other in zip(ours.goals, theirs, strict=True):
             assert one.tolist()[: len(other)] == [list(cell) for cell in other][:4]
+
+
+@given(
+    st.sampled_from(["finish", "nothing", "restart"]),
+    st.sampled_from(["priority", "block_both"]),  # under soft, the package's own observations miss agents
+    st.sampled_from(["default", "POMAPF", "MAPF", "guided"]),
+    st.integers(0, 10**6),
+)
+@settings(deadline=None, max_examples=40)
+def test_the_package_is_met_as_our_own_worlds_are(on_target, collision_system, observation_type, seed):
+    """With its own instances, drawn from seeds; the next episodes are of the next seeds."""
+    rng = np.random.default_rng(seed)
+    map = Map(rng.random((7, 9)) < 0.2)
+    rules = {"on_target": on_target, "collision_system": collision_system}
+    theirs = PogemaWorlds.make(
+        worlds=2,
+        observation_type=observation_type,
+        map=map.obstacles.astype(int).tolist(),
+        num_agents=3,
+        obs_radius=2,
+        max_episode_steps=8,
+        **rules,
+    )
+    seeds = iter(range(seed, seed + 99))
+    goals = 99 if on_target == "restart" else 1
+    ours = GridWorlds(
+        worlds=2,
+        maps=lambda *_: pogema_instance(map, 3, next(seeds), goals=goals),
+        agents=3,
+        observation_type=observation_type,
+        radius=2,
+        horizon=8,
+        **rules,
+    )
+    seeds = iter(range(seed, seed + 99))
+    (obs, _), (own, _) = theirs.reset(seed=seed), ours.reset()
+    assert theirs.observation_space == ours.observation_space
+    equal(obs, own)
+    while True:
+        actions = rng.integers(5, size=(2, 3))
+        one, other = theirs.step(actions), ours.step(actions)
+        for name in ("reward", "terminated", "truncated", "first", "arrived", "metrics", "final_obs"):
+            equal(getattr(one, name), getattr(other, name))
+        if one.first.all() or not one.first.any():  # who ends apart takes the next seed in another order
+            equal(one.obs, other.obs)
+            equal(one.present, other.present)
+        if one.first.any():
+            return
+
+
+def equal(one, other):
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+    else:
+        np.testing.assert_array_equal(one, other)
+
+
+def test_lists_of_places_are_not_shuffled_away():
+    worlds = PogemaWorlds.make(map="@@@@@.$$$$$", num_agents=2)
+    worlds.reset(seed=3)
+    first = worlds.frame(0)
+    worlds.reset(seed=4)
+    worlds.reset(seed=3)
+    assert worlds.frame(0).places.tolist() == first.places.tolist()
+    assert worlds.frame(0).goals.tolist() == first.goals.tolist()
+
+
+def test_what_the_package_refuses():
+    with pytest.raises(UserError, match="pogema refuses the configuration"):
+        PogemaWorlds.make(size=1)
+    with pytest.raises(UserError, match="pogema cannot begin"):
+        PogemaWorlds.make(map="..#", num_agents=2)
+    with pytest.raises(UserError, match="did you mean 'guided'"):
+        PogemaWorlds.make(observation_type="guide")
+    with pytest.raises(UserError, match="the environments do not show 'MAPF'"):
+        PogemaWorlds([pogema.pogema_v0(pogema.GridConfig())], observation_type="MAPF")
+    one, two = (pogema.pogema_v0(pogema.GridConfig(num_agents=agents)) for agents in (1, 2))
+    with pytest.raises(UserError, match="equal numbers of agents"):
+        PogemaWorlds([one, two])

@@ -4,6 +4,7 @@
 `GridWorlds`                 teams, many worlds at once: what all others stand on
 `GridVector`                 every agent an environment of a Gymnasium vector environment
 `GridParallel`               one world, as PettingZoo has environments of several agents
+`PogemaWorlds`               the package's own environments, met as `GridWorlds` are
 ``recurra/Grid-v0``          a `GridVector` of random maps
 ``recurra/Bottleneck-v0``    a `GridVector` of SRMT's task: two agents, two rooms, one corridor between them
 ============================ ==========================================================================
@@ -11,6 +12,7 @@
 
 import gymnasium
 
+from recurra.envs.grid.adapter import PogemaWorlds
 from recurra.envs.grid.generators import GENERATORS, validation
 from recurra.envs.grid.maps import Map, parse, read
 from recurra.envs.grid.parallel import GridParallel
@@ -27,6 +29,7 @@ __all__ = [
     "GridWorlds",
     "Map",
     "Moved",
+    "PogemaWorlds",
     "TeamStep",
     "parse",
     "pogema_instance",
