@@ -17,7 +17,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     train("tmaze", steps=2_000, environments=8, dim=16, threads=1)
     train("byte-lm", steps=2_000, dim=16, layers=1, threads=1, held_out=[])
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3  # one for each kind of user
+    assert len(blocks) == 4  # one for each kind of user, and one for teams
     for block in blocks:
         names: dict[str, Any] = {}
         exec(compile(block, "README.md", "exec"), names)

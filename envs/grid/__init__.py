@@ -5,6 +5,7 @@
 `GridVector`                 every agent an environment of a Gymnasium vector environment
 `GridParallel`               one world, as PettingZoo has environments of several agents
 `PogemaWorlds`               the package's own environments, met as `GridWorlds` are
+`Recording`                  an episode as an SVG animation
 ``recurra/Grid-v0``          a `GridVector` of random maps
 ``recurra/Bottleneck-v0``    a `GridVector` of SRMT's task: two agents, two rooms, one corridor between them
 ============================ ==========================================================================
@@ -13,6 +14,7 @@
 import gymnasium
 
 from recurra.envs.grid.adapter import PogemaWorlds
+from recurra.envs.grid.animation import Recording
 from recurra.envs.grid.generators import GENERATORS, validation
 from recurra.envs.grid.maps import Map, parse, read
 from recurra.envs.grid.parallel import GridParallel
@@ -30,6 +32,7 @@ __all__ = [
     "Map",
     "Moved",
     "PogemaWorlds",
+    "Recording",
     "TeamStep",
     "parse",
     "pogema_instance",
