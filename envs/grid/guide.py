@@ -8,6 +8,9 @@ from recurra.envs.grid.views import paths
 
 Cells = NDArray[np.int64]
 
+_CELLS = 2**23
+"""How many are searched at once: 100 MB."""
+
 
 class Guide:
     """Shortest ways to every agent's goal, from wherever it is pushed to; other agents are left aside.
@@ -32,7 +35,9 @@ class Guide:
             free: ``(worlds, height, width)``.
         """
         world, local = np.divmod(goals, self._area)
-        self._ways[agents] = ways(distances(free, world, local), self._width)
+        for begin in range(0, len(agents), many := max(_CELLS // self._area, 1)):
+            part = slice(begin, begin + many)
+            self._ways[agents[part]] = ways(distances(free, world[part], local[part]), self._width)
 
     def next(self, at: Cells) -> NDArray[np.int8]:
         """Give each agent's next action ``(agents,)``: 0 at the goal, or where there is no way."""
