@@ -59,7 +59,7 @@ class Decay(nn.Module):
         closing: bool,
         rank: int,
         by_token: bool,
-        start: float = 4.0,
+        start: float,
     ) -> None:
         super().__init__()
         self.root, self.closing = root, closing
