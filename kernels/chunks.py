@@ -101,6 +101,20 @@ def grid(position: Tensor, first: Tensor | None, present: Tensor | None, time: i
     )
 
 
+def steady(batch: int, time: int, chunk: int, device: torch.device) -> Grid:
+    """Lay out a piece with which all streams begin, and whose tokens are all present: `grid` without looking at them.
+
+    >>> steady(1, 5, 3, torch.device("cpu")).present.squeeze(1).tolist()
+    [[True, True, True], [True, True, False]]
+    """
+    slots = -(-time // chunk)
+    place = torch.arange(slots * chunk, device=device).view(slots, 1, chunk).expand(-1, batch, -1)
+    present, opens = place < time, torch.ones(slots, batch, dtype=torch.bool, device=device)
+    zeros = torch.zeros(slots, batch, dtype=torch.long, device=device)
+    after = torch.full((batch,), time, device=device)
+    return Grid(torch.where(present, place, 0), present, opens, ~opens, zeros, after)
+
+
 def gather(x: Tensor, layout: Grid) -> Tensor:
     """Lay ``x (batch, time, ...)`` out as ``(slots, batch, chunk, ...)``, with 0 in empty places."""
     laid = x[torch.arange(len(x), device=x.device).unsqueeze(1), layout.tokens]

@@ -390,3 +390,9 @@ def test_a_state_of_another_rule_is_refused():
     _, state = mlp_memory(**draw(momentum=False))
     with pytest.raises(UserError, match="holds a momentum if, and only if"):
         mlp_memory(**draw(), initial_state=state)
+
+
+def test_streams_that_begin_together_compile_whole():
+    arguments = draw(time=5, flags=False, dtype=torch.float32)
+    found = results(arguments, torch.compile(mlp_memory, fullgraph=True, backend="eager"), chunk=4)
+    assert_equal(found, results(arguments, chunk=4), 1e-5)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recurra.kernels.chunks import Grid, gather, grid, scatter
+from recurra.kernels.chunks import Grid, gather, grid, scatter, steady
 from recurra.kernels.mlp_memory.arguments import Arguments
 from recurra.kernels.mlp_memory.decays import Decays, decays
 from recurra.kernels.mlp_memory.state import MLPState, Weights
@@ -38,13 +38,14 @@ class Chunk(NamedTuple):
 
 
 def chunked(
-    given: Arguments, state: MLPState, first: Tensor | None, present: Tensor | None, chunk: int
+    given: Arguments, state: MLPState, first: Tensor | None, present: Tensor | None, chunk: int, *, fresh: bool
 ) -> tuple[Tensor, MLPState]:
-    """Read at least one token, a chunk of each stream at a time."""
+    """Read at least one token, a chunk of each stream at a time; ``fresh``: with these tokens all streams begin."""
     batch, time, heads, _ = given.q.shape
-    layout = _compact(
-        grid(state.position, first, present, time, chunk), min(time, chunk), power_of_2=given.log_decay.shape[-1] > 1
-    )
+    known = fresh and first is None and present is None  # where tokens stand, whatever they hold
+    device, position = given.q.device, state.position
+    layout = steady(batch, time, chunk, device) if known else grid(position, first, present, time, chunk)
+    layout = _compact(layout, min(time, chunk), power_of_2=given.log_decay.shape[-1] > 1)
     if not len(layout.tokens):  # no token, and no episode that begins
         return torch.zeros_like(given.v), state
 
@@ -59,16 +60,19 @@ def chunked(
     def part(tensors: tuple[Tensor, ...]) -> Any:
         return tuple(x.unflatten(0, (batch, heads)) for x in tensors)
 
-    fresh, start, weights, momentum = map(join, (given.weights, state.start, state.weights, state.momentum))
+    new, start, weights, momentum = map(join, (given.weights, state.start, state.weights, state.momentum))
     if given.norm is not None:
         gain, shift = join(tuple(x[None, :, None] for x in given.norm))
         given = given._replace(norm=(gain, shift))
     opens, resets = (flags.repeat_interleave(heads, 1)[..., None, None] for flags in (layout.opens, layout.resets))
-    all_open, some_reset = layout.opens.all(1).tolist(), layout.resets.any(1).tolist()
+    if known:
+        all_open, some_reset = [True] * len(opens), [False] * len(opens)
+    else:
+        all_open, some_reset = layout.opens.all(1).tolist(), layout.resets.any(1).tolist()
     before = []
     for slot, piece in enumerate(_each(_chunks(given, lay), len(opens))):
         if some_reset[slot]:
-            weights = _choose(resets[slot], fresh, weights)
+            weights = _choose(resets[slot], new, weights)
             momentum = tuple(s.masked_fill(resets[slot], 0.0) for s in momentum)
         start = weights if all_open[slot] else _choose(opens[slot], weights, start)
         found, weights, momentum = _read(given, piece, start, weights, momentum)

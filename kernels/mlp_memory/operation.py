@@ -50,7 +50,9 @@ def mlp_memory(
 
     A rate and a decay are of the head, or of each channel: then they act on the rows of W_a and the columns of W_b,
     which stand for the channels of a token. Without LN nothing bounds what the memory answers, nor, then, its weights.
-    Backward passes keep the weights and momentum of every chunk's start: learn from long streams in pieces.
+    Backward passes keep the weights and momentum of every chunk's start: learn from long streams in pieces. A piece
+    with which all streams begin, without flags, compiles whole (``torch.compile(fullgraph=True)``); elsewhere the
+    layout of chunks hangs on what the state and the flags hold.
 
     Args:
         q: queries ``(batch, time, heads, key_dim)``.
@@ -134,7 +136,10 @@ def mlp_memory(
             residual=residual,
             bias=bias,
         )
-        output, state = (reference if backend == "reference" else chunked)(given, state, first, present, chunk)
+        if backend == "reference":
+            output, state = reference(given, state, first, present, chunk)
+        else:
+            output, state = chunked(given, state, first, present, chunk, fresh=initial_state is None)
     return output.to(v.dtype), state
 
 
