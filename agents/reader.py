@@ -1,21 +1,30 @@
-"""A reader of bytes: an embedding, a network of memories, a head; it reads streams without end at constant memory."""
+"""A reader of text: an embedding, a network of memories, a head; it reads streams without end at constant memory."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recurra.agents.hub import OnHub
+from recurra.agents.tokens import Bytes, Tokens, Vocabulary
 from recurra.errors import UserError
 from recurra.memory import stack
+from recurra.memory import state as states
 
 BYTES = 256
 
-#: The most bytes that `Reader.stream` reads at once, however long the pieces are.
+#: The most tokens that `Reader.stream` reads at once, however long the pieces are.
 AT_ONCE = 8192
+
+#: The most tokens of a question.
+LONGEST_QUESTION = 256
+
+#: The most tokens of an answer; it ends before that at the first full stop.
+LONGEST_ANSWER = 24
 
 
 class ReaderState(NamedTuple):
@@ -24,13 +33,17 @@ class ReaderState(NamedTuple):
     Attributes:
         memory: the memory's state.
         features: ``(batch, dim)``, which foretell the next byte.
-        read: ``(batch,)`` int64, how many bytes of the document have been read.
-        bits: ``(batch,)`` float64, how many bits they took, each foretold from those before it.
+        read: ``(batch,)`` int64, how many bytes of the document have been read; of tokens that are given as they are,
+            as to `Reader.forward`, each counts as one.
+        tokens: ``(batch,)`` int64, how many tokens they were.
+        bits: ``(batch,)`` float64, how many bits they took, each foretold from those before it; 0 where the reader
+            answers questions and foretells nothing.
     """
 
     memory: Any
     features: Tensor
     read: Tensor
+    tokens: Tensor
     bits: Tensor
 
 
@@ -46,7 +59,9 @@ class Reader(OnHub, nn.Module):
         layers: number of blocks.
         expansion: width of the blocks' MLPs over ``dim``; 0 leaves them out.
         memory_options: the memory's own options.
-        vocabulary: how many tokens there are: 256 bytes, or a probe's.
+        vocabulary: how many tokens there are: 256 bytes, or a probe's; with a tokenizer, what it says.
+        tokenizer: the content of a file of the ``tokenizers`` library; None reads bytes.
+        answers: whether it is one that answers questions, and does not foretell what comes.
 
     Raises:
         UserError: if the memory or an option of it is not supported.
@@ -66,8 +81,12 @@ class Reader(OnHub, nn.Module):
         expansion: float = 4.0,
         memory_options: dict[str, Any] | None = None,
         vocabulary: int = BYTES,
+        tokenizer: str | None = None,
+        answers: bool = False,
     ) -> None:
         super().__init__()
+        self.tokens: Tokens = Bytes() if tokenizer is None else Vocabulary(tokenizer)
+        vocabulary = vocabulary if tokenizer is None else self.tokens.size
         self.config: dict[str, Any] = {
             "memory": memory,
             "dim": dim,
@@ -75,6 +94,8 @@ class Reader(OnHub, nn.Module):
             "expansion": expansion,
             "memory_options": dict(memory_options or {}),
             "vocabulary": vocabulary,
+            "tokenizer": tokenizer,
+            "answers": answers,
         }
         self.embedding = nn.Embedding(vocabulary, dim)
         self.memory = stack(
@@ -97,6 +118,7 @@ class Reader(OnHub, nn.Module):
             memory=self.memory.initial_state(batch),
             features=torch.zeros(batch, self.memory.dim, **place),
             read=torch.zeros(batch, dtype=torch.long, device=place["device"]),
+            tokens=torch.zeros(batch, dtype=torch.long, device=place["device"]),
             bits=torch.zeros(batch, dtype=torch.float64, device=place["device"]),
         )
 
@@ -125,8 +147,8 @@ class Reader(OnHub, nn.Module):
         scores = logits.log_softmax(-1).gather(-1, tokens.long().unsqueeze(-1)).squeeze(-1)
         if present is not None:
             scores = scores.masked_fill(~present, 0.0)
-        read, bits = _count(state, scores.detach(), first, present)
-        return scores, ReaderState(memory, after, read, bits)
+        read, tokens_read, bits = _count(state, scores.detach(), first, present)
+        return scores, ReaderState(memory, after, read, tokens_read, bits)
 
     def foretell(self, tokens: Tensor, *, first: Tensor | None = None) -> Tensor:
         """Give the logits of each token from those before it, of streams that begin here; see `forward`."""
@@ -136,34 +158,193 @@ class Reader(OnHub, nn.Module):
         self, tokens: Tensor, state: ReaderState, first: Tensor | None, present: Tensor | None
     ) -> tuple[Tensor, Any, Tensor]:
         """Give the logits of each token before it came, the memory's next state, and the features after the last."""
-        features, memory = self.memory(self.embedding(tokens.int()), state.memory, first=first, present=present)
-        features = features.to(state.features.dtype)
-        before, after = _before(features, state.features, first, present)
+        before, memory, after = self._take(tokens, state, first, present)
         return self.head(before).to(state.features.dtype), memory, after
+
+    def _take(
+        self, tokens: Tensor, state: ReaderState, first: Tensor | None, present: Tensor | None
+    ) -> tuple[Tensor, Any, Tensor]:
+        """Give the features before each token, the memory's next state, and the features after the last."""
+        features, memory = self.memory(self.embedding(tokens.int()), state.memory, first=first, present=present)
+        before, after = _before(features.to(state.features.dtype), state.features, first, present)
+        return before, memory, after
+
+    def answer(
+        self, tokens: Tensor, asked: Tensor, state: ReaderState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, ReaderState]:
+        """Read a piece of each stream, and foretell some of its tokens: what learning to answer needs.
+
+        Args:
+            tokens: ``(batch, time)``.
+            asked: ``(batch, time)`` bool, which tokens to foretell, each from those before it.
+            state: what an earlier call returned; None means the beginning.
+            first: ``(batch, time)`` bool, True on the first token of a document.
+
+        Returns:
+            The logits of those tokens ``(count, vocabulary)``, stream by stream, and the next state.
+        """
+        state = self.initial_state(len(tokens)) if state is None else state
+        before, memory, after = self._take(tokens, state, first, None)
+        logits = self.head(before[asked]).to(state.features.dtype)
+        return logits, state._replace(memory=memory, features=after)
 
     @torch.inference_mode()
     def stream(self, pieces: Iterable[bytes], state: ReaderState | None = None) -> Iterator[ReaderState]:
         """Read a document piece by piece, as far as it goes, and give the state after each piece.
+
+        With a vocabulary, the last word of a piece is read with the next: ``read`` says how far it came.
 
         Args:
             pieces: the document, cut anywhere.
             state: of an earlier reading that is to be continued, of one stream; None for a new document.
 
         Raises:
-            UserError: if the state is of several streams, or the reader's tokens are no bytes.
+            UserError: if the state is of several streams, the reader's tokens are no bytes, or what is read no text.
         """
-        if self.config["vocabulary"] != BYTES:
-            raise UserError(
-                f"this reader knows {self.config['vocabulary']} tokens, which are no bytes: it reads no text"
-            )
-        device = self.head.weight.device
         state = self.initial_state(1) if state is None else state
         if len(state.read) != 1:
             raise UserError(f"a stream is read with the state of one stream, got one of {len(state.read)}")
-        for piece in pieces:
-            for tokens in torch.from_numpy(np.frombuffer(piece, np.uint8).copy()).to(device).split(AT_ONCE):
-                _, state = self(tokens.unsqueeze(0), state)
+        yield from self.side_by_side([pieces], state)
+
+    @torch.inference_mode()
+    def side_by_side(self, documents: list[Iterable[bytes]], state: ReaderState | None = None) -> Iterator[ReaderState]:
+        """Read documents in one batch, a piece of each at a time, and give the state of all after each; see `stream`.
+
+        Raises:
+            UserError: if the state is not of as many streams, or what is read is no text.
+        """
+        state = self.initial_state(len(documents)) if state is None else state
+        if len(state.read) != len(documents):
+            raise UserError(f"the state is of {len(state.read)} documents, there are {len(documents)}")
+        nothing = torch.zeros_like(state.read)
+        for rows, counts in self.encode(documents, begun=[bool(count) for count in state.read]):
+            tokens, present = padded(rows, state.read.device)
+            at_once = max(1, AT_ONCE // len(rows))
+            for part, there in zip(tokens.split(at_once, 1), present.split(at_once, 1), strict=True):
+                if part.shape[1]:
+                    state = self.advance(part, state, present=None if there.all() else there, read=nothing)
+            state = state._replace(read=state.read + torch.tensor(counts, device=state.read.device))
             yield state
+
+    def encode(
+        self, documents: list[Iterable[bytes]], *, begun: list[bool]
+    ) -> Iterator[tuple[list[Tensor], list[int]]]:
+        """Turn documents into tokens, a piece of each at a time.
+
+        A vocabulary sees a document as if a space stood before it, so that its first word is a word like any other.
+
+        Args:
+            documents: each cut anywhere.
+            begun: of each, whether what came before it has been read.
+
+        Yields:
+            Of each document its next tokens ``(time,)``, none where it has ended, and how many bytes they are.
+
+        Raises:
+            UserError: if the reader's tokens are no bytes, or what is read is no text.
+        """
+        if self.config["tokenizer"] is None and self.config["vocabulary"] != BYTES:
+            raise UserError(
+                f"this reader knows {self.config['vocabulary']} tokens, which are no bytes: it reads no text"
+            )
+        words = self.config["tokenizer"] is not None
+        device = self.head.weight.device
+        held = [b" " if words and not before else b"" for before in begun]
+        invented = [len(part) for part in held]
+        sources = [iter(document) for document in documents]
+        going = [True] * len(sources)
+        while any(going):
+            found, counts = [], []
+            for row, source in enumerate(sources):
+                piece = next(source, None) if going[row] else b""
+                if piece is None:
+                    going[row], end = False, len(held[row])
+                    end = 0 if end == invented[row] else end  # nothing but the space that is none of the document's
+                else:
+                    held[row] += piece
+                    end = self.tokens.cut(held[row]) if going[row] else 0
+                text, held[row] = held[row][:end], held[row][end:]
+                found.append(torch.tensor(self.tokens.encode(text), dtype=torch.int32, device=device))
+                counts.append(len(text) - (invented[row] if text else 0))
+                invented[row] = 0 if text else invented[row]
+            if any(going) or any(counts):
+                yield found, counts
+
+    def advance(
+        self, tokens: Tensor, state: ReaderState, *, present: Tensor | None = None, read: Tensor | None = None
+    ) -> ReaderState:
+        """Read tokens ``(batch, time)``; a reader that answers foretells nothing of them.
+
+        Args:
+            tokens: the tokens.
+            state: before them.
+            present: ``(batch, time)`` bool, False for padding.
+            read: ``(batch,)``, how many bytes they are; None: as many as tokens.
+        """
+        if self.config["answers"]:
+            _, memory, after = self._take(tokens, state, None, present)
+            count = tokens.shape[1] if present is None else present.sum(1)
+            next_state = state._replace(
+                memory=memory, features=after, read=state.read + count, tokens=state.tokens + count
+            )
+        else:
+            _, next_state = self(tokens, state, present=present)
+        return next_state if read is None else next_state._replace(read=state.read + read)
+
+    @torch.inference_mode()
+    def ask(self, questions: list[str], state: ReaderState) -> list[str]:
+        """Ask about what has been read; the state stays as it is.
+
+        Args:
+            questions: as many as are wanted; one stream answers all, of several streams each answers its own.
+            state: of the streams.
+
+        Raises:
+            UserError: if the reader was not trained to answer, a question is empty or too long, or there are not as
+                many as streams.
+        """
+        asked = self.check(questions)
+        if len(state.read) not in (1, len(questions)):
+            raise UserError(f"{len(state.read)} streams answer a question each, got {len(questions)}")
+        if not asked:
+            return []
+        if len(state.read) == 1:
+            state = states.select(state, torch.zeros(len(asked), dtype=torch.long, device=state.read.device))
+        tokens, present = padded([torch.tensor(row) for row in asked], state.read.device)
+        state = self.advance(tokens, state, present=present)
+        answers: list[list[int]] = [[] for _ in asked]
+        for _ in range(LONGEST_ANSWER):
+            likeliest = self.head(state.features).argmax(-1)
+            state = self.advance(likeliest.unsqueeze(1), state)
+            for answer, token in zip(answers, likeliest.tolist(), strict=True):
+                answer.append(token)
+            if all("." in self.tokens.decode(answer) for answer in answers):
+                break
+        return [self.tokens.decode(answer).split(".")[0].strip() for answer in answers]
+
+    def check(self, questions: list[str]) -> list[list[int]]:
+        """Give the tokens of questions.
+
+        Raises:
+            UserError: if there are questions and the reader was not trained to answer; or one is empty or too long.
+        """
+        if questions and not self.config["answers"]:
+            raise UserError("this reader was not trained to answer questions: train one with recurra train babilong")
+        asked = [self.tokens.encode(f" {question.strip()}".encode()) for question in questions]
+        for question, tokens in zip(questions, asked, strict=True):
+            if not question.strip():
+                raise UserError("a question is empty")
+            if len(tokens) > LONGEST_QUESTION:
+                said = f"{question.strip()[:40]}…"
+                raise UserError(f"a question has at most {LONGEST_QUESTION} tokens, {said!r} has {len(tokens)}")
+        return asked
+
+    def fingerprint(self) -> str:
+        """Give a name that no other reader has: of its config and weights."""
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @torch.inference_mode()
     def write(
@@ -172,29 +353,43 @@ class Reader(OnHub, nn.Module):
         """Go on with a text by ``count`` bytes, drawn at ``temperature`` (0: always the likeliest)."""
         if temperature < 0:
             raise UserError(f"temperature must be at least 0, got {temperature}")
+        if self.config["answers"] and count:
+            raise UserError("this reader was trained to answer questions, not to go on with a text")
         generator = torch.Generator(self.head.weight.device).manual_seed(seed)
         state = self.initial_state(1) if state is None else state
-        written = bytearray()
+        written: list[int] = []
         for _ in range(count):
             logits = self.head(state.features).double()
             if temperature:
                 token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
             else:
                 token = logits.argmax(-1)
-            _, state = self(token.byte().unsqueeze(1), state)
+            _, state = self(token.unsqueeze(1), state)
             written.append(int(token))
-        return bytes(written), state
+        if self.config["tokenizer"] is None:
+            return bytes(written), state
+        return self.tokens.decode(written).encode(), state
 
 
-def _count(state: ReaderState, scores: Tensor, first: Tensor | None, present: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Count the bytes and bits of the document that each row now is in."""
+def padded(rows: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Put tokens of different numbers side by side: ``(batch, time)``, and which of them are present."""
+    counts = torch.tensor([len(row) for row in rows], device=device)
+    tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+    return tokens, torch.arange(tokens.shape[1], device=device) < counts.unsqueeze(1)
+
+
+def _count(
+    state: ReaderState, scores: Tensor, first: Tensor | None, present: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Count the bytes, tokens and bits of the document that each row now is in."""
     counted = torch.ones_like(scores, dtype=torch.bool) if present is None else present
-    read, bits = state.read, state.bits
+    read, tokens, bits = state.read, state.tokens, state.bits
     if first is not None:
         counted = counted & (first.cumsum(1) == first.sum(1, keepdim=True))
-        read, bits = read.masked_fill(first.any(1), 0), bits.masked_fill(first.any(1), 0.0)
+        read, tokens, bits = (part.masked_fill(first.any(1), 0) for part in (read, tokens, bits))
     taken = -scores.double().masked_fill(~counted, 0.0).sum(1) / math.log(2)
-    return read + counted.sum(1), bits + taken
+    count = counted.sum(1)
+    return read + count, tokens + count, bits + taken
 
 
 def _before(features: Tensor, carried: Tensor, first: Tensor | None, present: Tensor | None) -> tuple[Tensor, Tensor]:

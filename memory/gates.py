@@ -1,7 +1,13 @@
 """Gates: how much is written, and how much is kept."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
+
+_LISTENER: ContextVar[list[Tensor] | None] = ContextVar("listener", default=None)
 
 
 def gate(logits: Tensor, *, closing: bool) -> Tensor:
@@ -26,3 +32,31 @@ def log_gate(opened: Tensor) -> Tensor:
     """
     shut = opened <= 0
     return opened.masked_fill(shut, 1.0).log().masked_fill(shut, -torch.inf)
+
+
+def writing(opened: Tensor) -> Tensor:
+    """Give gates that say how strongly a token is written as they are, and tell `heard` of them."""
+    listener = _LISTENER.get()
+    if listener is not None:
+        listener.append(opened)
+    return opened
+
+
+@contextmanager
+def heard() -> Iterator[list[Tensor]]:
+    """Collect how strongly memories write, between 0 and 1, while they read: a tensor for each layer, with gradients.
+
+    For a loss that asks for little to be written. Memories whose writes have no gate of their own tell nothing.
+
+    >>> from recurra.memory import build
+    >>> with heard() as strengths:
+    ...     _ = build("delta_net", 8, heads=2)(torch.ones(1, 5, 8))
+    >>> [tuple(strength.shape) for strength in strengths]
+    [(1, 5, 2)]
+    """
+    strengths: list[Tensor] = []
+    token = _LISTENER.set(strengths)
+    try:
+        yield strengths
+    finally:
+        _LISTENER.reset(token)

@@ -82,8 +82,13 @@ def nbytes(state: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for _, tensor in fields(state))
 
 
-def save(state: Any, path: str | os.PathLike[str]) -> None:
+def save(state: Any, path: str | os.PathLike[str], *, of: str | None = None) -> None:
     """Write a state to a safetensors file, which is there whole or not at all.
+
+    Args:
+        state: the state.
+        path: the file.
+        of: a name of the model whose state it is, for `load` to compare.
 
     Raises:
         OSError: if the file cannot be written; one that was there is left as it was.
@@ -91,16 +96,17 @@ def save(state: Any, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in fields(state)}
     with whole(path) as scratch:
-        scratch.write_bytes(to_bytes(tensors, metadata=_FORMAT))
+        scratch.write_bytes(to_bytes(tensors, metadata=_FORMAT | ({} if of is None else {"of": of})))
 
 
-def load(path: str | os.PathLike[str], like: State) -> State:
+def load(path: str | os.PathLike[str], like: State, *, of: str | None = None) -> State:
     """Read a state that `save` wrote, of any number of streams; no code is executed.
 
     Args:
         path: the file.
         like: a state of the same memory, such as ``memory.initial_state(1)``, that says what is expected and on
             which device. A dimension that is 0 there (of a state that grows) may have any size in the file.
+        of: what `save` was to call the model; a file that names another is refused, one that names none is taken.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -136,6 +142,8 @@ def load(path: str | os.PathLike[str], like: State) -> State:
                 f"{path} is the state of another memory: {name} is {given.dtype} {tuple(given.shape[1:])} a stream, "
                 f"this memory keeps {tensor.dtype} {tuple(tensor.shape[1:])}"
             )
+    if of is not None and header.get("of", of) != of:
+        raise UserError(f"{path} is the state of another model, though of the same form: use that one")
     if len({tensor.shape[0] for tensor in found.values()}) > 1:
         raise UserError(f"{path} is damaged: its fields are of different numbers of streams")
     return rebuild(found, like)

@@ -128,6 +128,9 @@ def evaluate(arguments: list[str]) -> Answer:
     parser.add_argument("--seed", type=int, default=0, help="of the episodes")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--precision", type=str, default="32-true", help="32-true or bf16-mixed")
+    parser.add_argument(
+        "--data", type=str | None, default=None, help="BABILong's published files to read, for runs that answer"
+    )
     parser.add_argument("--report", type=str | None, default=None, help="a folder to write an HTML report to")
     parser.add_argument(
         "--video", type=str | None, default=None, help="a folder to write an episode of each row to, as GIF"
@@ -140,7 +143,8 @@ def evaluate(arguments: list[str]) -> Answer:
 
     result = measure(options.pop("runs"), **options)
     runs = list(dict.fromkeys(row["run"] for row in result["rows"]))
-    hidden = ("run", "env", "task", "std_return", "seconds", "steps_per_second", "video")
+    hidden = ["run", "env", "std_return", "seconds", "steps_per_second", "video"]
+    hidden += ["mean_return", "by_depth"] if "by_depth" in result["rows"][0] else ["task"]
     rows = [
         {"run": runs.index(row["run"]) + 1} | {name: value for name, value in row.items() if name not in hidden}
         for row in result["rows"]
@@ -151,16 +155,23 @@ def evaluate(arguments: list[str]) -> Answer:
 
 
 def read(arguments: list[str]) -> Answer:
-    """Read documents of any length with a trained reader, at constant memory."""
+    """Read documents of any length with a trained reader, at constant memory, and ask about them."""
     from recurra.recipes import parsing
 
     parser = parsing.parser("recurra read")
     parser.description = read.__doc__
     parser.add_argument(
-        "documents", nargs="+", help="files, folders, text:WORK for a bundled one, - for standard input"
+        "documents", nargs="*", help="files, folders, text:WORK for a bundled one, - for standard input"
     )
     parser.add_argument("--reader", type=str, required=True, help="a run folder, a checkpoint or a reader's folder")
     parser.add_argument("--config", action="config", help="a YAML file of these options")
+    parser.add_argument(
+        "--question", action="append", type=str, help="what to ask about each document; may be repeated"
+    )
+    parser.add_argument(
+        "--answers-as-you-go", type=int | None, default=None, help="ask on the way, too, every so many tokens"
+    )
+    parser.add_argument("--at-once", type=int, default=1, help="how many documents to read side by side")
     parser.add_argument("--state-in", type=str | None, default=None, help="a state that the first document continues")
     parser.add_argument("--state-out", type=str | None, default=None, help="where the state is written as reading goes")
     parser.add_argument(
@@ -177,13 +188,21 @@ def read(arguments: list[str]) -> Answer:
     del options["json"], options["config"]
     from recurra.recipes.streaming import read as stream
 
+    options["questions"], options["answers_every"] = options.pop("question"), options.pop("answers_as_you_go")
     result = stream(options.pop("documents"), write=options.pop("continue"), console=Console(), **options)
-    rows = [{name: row[name] for name in ("path", "bytes", "bits_per_byte")} for row in result["documents"]]
+    names = ("path", "bytes", "tokens", "bits_per_byte")
+    rows = [{name: row[name] for name in names} for row in result["documents"]]
+    answers = [
+        {"path": row["path"], "after tokens": answer["at"], "question": answer["question"], "answer": answer["answer"]}
+        for row in result["documents"]
+        for answer in row["answers"]
+    ]
     said = (
-        f"{result['tokens_per_second']:,.0f} bytes/s, state {result['state_bytes']:,} bytes, "
+        f"{result['tokens_per_second']:,.0f} tokens/s, state {result['state_bytes']:,} bytes, "
         f"memory at most {result['peak_rss_bytes']:,} bytes"
     )
-    return result, [_table(rows), said, *([result["written"]] if "written" in result else [])]
+    parts: list[Any] = [_table(rows), *([_table(answers)] if answers else []), said]
+    return result, [*parts, *([result["written"]] if "written" in result else [])]
 
 
 def bench(arguments: list[str]) -> Answer:

@@ -37,13 +37,15 @@ def evaluate(
     precision: str = "32-true",
     report: str | None = None,
     video: str | None = None,
+    data: str | None = None,
 ) -> dict[str, Any]:
     """Measure trained agents; the Python door of ``recurra eval``.
 
     Agents take their likeliest action. Where an environment foretells what it will show as long as the agent goes on
     as expected (a corridor), the agent reads many observations at once; its actions are compared with the expected
     ones and count up to the first that differs, which is what stepping gives, by the law of splitting. Runs that were
-    trained to recall are measured by the queries that they answer: see `recurra.recipes.recalling.evaluate`.
+    trained to recall are measured by the queries that they answer (see `recurra.recipes.recalling.evaluate`), readers
+    that were trained to answer questions by those (see `recurra.recipes.answering.evaluate`).
 
     Args:
         runs: run folders, checkpoints or agents' folders; the first is the one in question, others stand beside it.
@@ -56,6 +58,7 @@ def evaluate(
         precision: 32-true or bf16-mixed.
         report: a folder to write an HTML report to.
         video: a folder to write moving pictures to: for each row, the first episode of its seed.
+        data: BABILong's published files to read, where runs answer questions.
 
     Returns:
         ``run``, ``env``, ``episodes``, ``success_rate`` (None where the environment tells none), ``mean_return``,
@@ -73,6 +76,13 @@ def evaluate(
     for name, values in grid.items():
         if not values:
             raise UserError(f"grid.{name} names no values: give some, such as --grid.{name} 10,100")
+    if loading.method(runs[0]) == "questions":
+        return _answers(
+            runs, env, grid, report, video, episodes=episodes, at_once=environments, seed=seed, device=device,
+            precision=precision, data=data,
+        )  # fmt: skip
+    if data is not None:
+        raise UserError(f"--data holds questions: {runs[0]} was not trained to answer them")
     if loading.recalls(runs[0]):
         from recurra.recipes import recalling
 
@@ -115,6 +125,27 @@ def evaluate(
 
         _, agent, _, options = trials[0]
         result["report"] = str(reports.write(report, result, list(grid), agent.cpu(), options, seed=seed))
+    return result
+
+
+def _answers(
+    runs: list[str],
+    env: dict[str, Any],
+    grid: dict[str, list[Any]],
+    report: str | None,
+    video: str | None,
+    **how: Any,
+) -> dict[str, Any]:
+    """Measure runs that answer questions."""
+    from recurra.recipes import answering, gridreport
+
+    if video is not None:
+        raise UserError("videos are of agents that act: leave out --video")
+    if report is not None:
+        gridreport.check(report)
+    result = answering.evaluate(runs, env=env, grid=grid, **{**how, "at_once": min(how["at_once"], 16)})
+    if report is not None:
+        result["report"] = str(gridreport.write(report, result))
     return result
 
 

@@ -38,10 +38,23 @@ def recaller(run: str) -> tuple[Reader, dict[str, Any]]:
     return agent, _env(folder)
 
 
+def answerer(run: str) -> tuple[Reader, dict[str, Any]]:
+    """Load a reader that answers questions, and the ``env`` of its recipe; see `actor` for what is raised."""
+    agent, folder = _reader(run)
+    if not agent.config["answers"]:
+        raise UserError(f"{run} was not trained to answer questions: recurra read DOCUMENT --reader {run}")
+    return agent, _env(folder)
+
+
+def method(run: str) -> str | None:
+    """Say by which method a run was trained, as far as can be seen without loading it."""
+    config = _config(Path(run).parent if Path(run).suffix == ".ckpt" else Path(run))
+    return None if config is None else _settings(config).get("method")
+
+
 def recalls(run: str) -> bool:
     """Say whether a run was trained to recall, as far as can be seen without loading it."""
-    config = _config(Path(run).parent if Path(run).suffix == ".ckpt" else Path(run))
-    return config is not None and _settings(config).get("method") == "recall"
+    return method(run) == "recall"
 
 
 def checkpoint(path: Path) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from recurra.agents import ActorCritic
 from recurra.envs import make_streams
-from recurra.envs.documents import Source
-from recurra.recipes import devices, evaluation, video
+from recurra.envs.documents import Source, expand
+from recurra.envs.documents.babilong import Babilong, characters
+from recurra.recipes import answering, devices, evaluation, video
 from recurra.recipes.reading import score
-from recurra.recipes.settings import ActingRecipe
+from recurra.recipes.settings import ActingRecipe, QuestionsRecipe
 
 
 class Evaluation(lightning.Callback):
@@ -55,6 +56,31 @@ class Scoring:
     def __call__(self, reader: Any, film: Path) -> dict[str, float]:
         """Read them all."""
         return {"held_out_bits_per_byte": score(reader, self.documents)}
+
+
+class Answering:
+    """Measures a reader by questions about documents made of the held-out books, the same each time.
+
+    Args:
+        recipe: its tasks, the books, and how it is evaluated.
+
+    Raises:
+        UserError: if there are no books.
+    """
+
+    names = ("held_out_accuracy",)
+
+    def __init__(self, recipe: QuestionsRecipe) -> None:
+        self.episodes = recipe.evaluation.episodes
+        books, length = expand(recipe.env.held_out), characters(recipe.evaluation.length)
+        self.tasks = [Babilong(task, books, length=length, seed=recipe.seed) for task in recipe.env.tasks]
+
+    def __call__(self, reader: Any, film: Path) -> dict[str, float]:
+        """Read them all, and ask."""
+        answered = [
+            answer.right for task in self.tasks for answer in answering.answers(reader, task, episodes=self.episodes)
+        ]
+        return {"held_out_accuracy": sum(answered) / len(answered)}
 
 
 class Playing:

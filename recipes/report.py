@@ -12,7 +12,8 @@ from recurra.files import writable
 from recurra.recipes.episode import Recording, record
 from recurra.recipes.figures import shown
 
-_PAGE = """<!doctype html>
+#: What a report's page looks like: its title, and its body.
+PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>
  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
@@ -83,7 +84,7 @@ def write(
         frames = list(zip(episode.pictures, episode.captions, strict=True))
         # A page may not end its script early, whatever an environment draws.
         body.append(_PLAYER.format(frames=json.dumps(frames).replace("<", "\\u003c")))
-    page.write_text(_PAGE.format(title=html.escape(f"{result['run']} in {result['env']}"), body="\n".join(body)))
+    page.write_text(PAGE.format(title=html.escape(f"{result['run']} in {result['env']}"), body="\n".join(body)))
     return page
 
 

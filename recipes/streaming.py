@@ -1,22 +1,20 @@
-"""Reading documents of any length with a trained reader, at constant memory; stopped and gone on with at will."""
+"""Reading documents of any length with a trained reader, at constant memory; stopped, asked and gone on with."""
 
-import os
-import resource
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
-from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from recurra.agents import Reader, ReaderState
 from recurra.envs.documents import Source, expand
 from recurra.errors import UserError
 from recurra.memory import state as states
-from recurra.recipes import devices, loading
+from recurra.recipes import devices, loading, resources
 from recurra.recipes.settings import require_seed
 
 
@@ -24,6 +22,9 @@ def read(
     documents: str | list[str],
     *,
     reader: str,
+    questions: list[str] | None = None,
+    answers_every: int | None = None,
+    at_once: int = 1,
     state_in: str | None = None,
     state_out: str | None = None,
     resume: bool = False,
@@ -35,13 +36,18 @@ def read(
     precision: str = "32-true",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Read documents and say how well each was foretold; the Python door of ``recurra read``.
+    """Read documents, say how well each was foretold and answer questions; the Python door of ``recurra read``.
 
     Args:
-        documents: files, folders, bundled works (``text:shakespeare/macbeth``), or ``-`` for standard input.
+        documents: files, folders, bundled works (``text:shakespeare/macbeth``), or ``-`` for standard input; none, to
+            ask about what was read before, of which ``state_in`` is the state.
         reader: a run folder, a checkpoint or a reader's own folder.
-        state_in: a state that the first document continues: its first byte is foretold from there.
-        state_out: where the state of the document at hand is written, anew after each piece.
+        questions: what to ask about each document, all at its end.
+        answers_every: ask on the way, too, whenever so many tokens more have been read.
+        at_once: how many documents to read side by side, in one batch.
+        state_in: a state that the first documents continue, as many as it is of: their first bytes are foretold from
+            there.
+        state_out: where the state of the documents at hand is written, anew after each piece.
         resume: the first document is the one that the state was saved in: skip what was read of it, and count on.
         write: how many bytes to go on writing after the last document.
         temperature: of writing; 0 takes the likeliest byte.
@@ -52,11 +58,12 @@ def read(
         console: where progress is shown; None shows nothing.
 
     Returns:
-        ``documents`` (a list of ``path``, ``bytes``, ``tokens``, ``bits_per_byte``, None for an empty one, and
-        ``answers``), ``tokens_per_second``, ``state_bytes``, ``peak_rss_bytes``, and ``written`` where asked for.
+        ``documents`` (a list of ``path``, ``bytes``, ``tokens``, ``bits_per_byte``, None for an empty one and for a
+        reader that only answers, and ``answers``: a list of ``question``, ``answer`` and ``at``, how many tokens had
+        been read), ``tokens_per_second``, ``state_bytes``, ``peak_rss_bytes``, and ``written`` where asked for.
 
     Raises:
-        UserError: if a document, the reader or the state does not fit.
+        UserError: if a document, a question, the reader or the state does not fit.
         FileNotFoundError: if there is no such file.
         KeyboardInterrupt: if Ctrl-C stopped it; the state is written and the message says how to go on.
     """
@@ -66,82 +73,164 @@ def read(
         raise FileNotFoundError(f"{state_out}: there is no folder to write the state to")
     if state_out is not None and Path(state_out).is_dir():
         raise UserError(f"{state_out} is a folder: name a file for the state")
-    if piece < 1 or write < 0 or temperature < 0:
-        raise UserError("piece must be at least 1, what is to be written and temperature at least 0")
+    if piece < 1 or at_once < 1 or write < 0 or temperature < 0:
+        raise UserError("piece must be at least 1, at-once too, what is to be written and temperature at least 0")
+    if answers_every is not None and (answers_every < 1 or not questions):
+        raise UserError("to be answered on the way, ask something, every 1 token or more")
     require_seed("seed", seed)
+    if not documents and (state_in is None or not questions):
+        raise UserError("name a document; or ask about what was read before, with --state-in and --question")
     where = devices.device(device)
     context = devices.precision(precision, where)
     model = loading.reader(reader).to(where)
-    sources = expand(documents)
-    fresh = model.initial_state(1)
-    state = fresh if state_in is None else states.load(state_in, like=fresh)
+    asked = questions or []
+    model.check(asked)
+    sources = expand(documents) if documents else []
+    for source in sources:
+        if asked and source.size == 0:
+            raise UserError(f"{source.name} is empty: there is nothing to ask about")
+    name, fresh = model.fingerprint(), model.initial_state(1)
+    state = None if state_in is None else states.load(state_in, like=fresh, of=name)
+    reading = _Reading(
+        model, asked, answers_every, min(piece, -(-(answers_every or 8 * piece) // 8)), state_out, name, console
+    )
     start = time.perf_counter()
-    rows, total, last = [], 0, state
+    total, last = 0, state
     with context:
-        for source in sources:
-            begun = state
-            try:
-                for state in _shown(source, model, begun, int(begun.read) if resume else 0, piece, console):
-                    if state_out is not None:
-                        states.save(state, state_out)
-            except KeyboardInterrupt as stop:
-                said = f"stopped after {int(state.read):,} bytes of {source.name}"
-                if state_out is not None:
-                    states.save(state, state_out)
-                    said += f"; go on with recurra read {source.name} --state-in {state_out} --resume"
-                raise KeyboardInterrupt(said) from stop
-            rows.append(_row(source, state, since=fresh if resume else begun))
-            total += int(state.read) - int(begun.read)
-            last, state, resume = state, fresh, False
+        if not sources and state is not None:
+            reading.rows = [_row(f"{state_in}", one, one, reading.ask(one)) for one in _apart(state)]
+        for begin in range(0, len(sources), at_once):
+            group = sources[begin : begin + at_once]
+            begun = model.initial_state(len(group)) if state is None else state
+            if len(begun.read) != len(group):
+                raise UserError(
+                    f"{state_in} is the state of {len(begun.read)} documents, read here are {len(group)}: name as "
+                    f"many, with --at-once {len(begun.read)}"
+                )
+            last = reading.go(group, begun, resume)
+            total += int((last.tokens - begun.tokens).sum())
+            state, resume = None, False
         seconds = time.perf_counter() - start
         result: dict[str, Any] = {
-            "documents": rows,
+            "documents": reading.rows,
             "tokens_per_second": round(total / max(seconds, 1e-9), 1),
             "state_bytes": states.nbytes(fresh),
         }
-        if write:
-            written, last = model.write(write, last, temperature=temperature, seed=seed)
+        if write and last is not None:
+            end = states.select(last, slice(-1, None))
+            written, end = model.write(write, end, temperature=temperature, seed=seed)
             result["written"] = written.decode("utf-8", errors="replace")
-        if state_out is not None:
-            states.save(last, state_out)
-    result["peak_rss_bytes"] = _peak()
+            last = end if len(last.read) == 1 else last
+    if state_out is not None and last is not None:
+        states.save(last, state_out, of=name)
+    result["peak_rss_bytes"] = resources.peak()
     return result
 
 
-def _row(source: Source, state: ReaderState, *, since: ReaderState) -> dict[str, Any]:
+class _Reading:
+    """How documents are read: what is asked, where the state is written, what is shown; ``rows`` is what came of it."""
+
+    def __init__(
+        self,
+        model: Reader,
+        questions: list[str],
+        every: int | None,
+        piece: int,
+        state_out: str | None,
+        name: str,
+        console: Console | None,
+    ) -> None:
+        self.model, self.questions, self.every, self.piece = model, questions, every, piece
+        self.state_out, self.name, self.console = state_out, name, console
+        self.rows: list[dict[str, Any]] = []
+
+    def go(self, sources: list[Source], begun: ReaderState, resume: bool) -> ReaderState:
+        """Read documents side by side from a state on, and give the state after them."""
+        skipped = begun.read.tolist() if resume else [0] * len(sources)
+        pieces = [source.pieces(self.piece, start=start) for source, start in zip(sources, skipped, strict=True)]
+        state, answers = begun, [[] for _ in sources]  # type: ignore[var-annotated]
+        due = self._due(begun)
+        names = " ".join(source.name for source in sources)
+        try:
+            with self._shown(sources, state) as show:
+                for state in self.model.side_by_side(list(pieces), begun):
+                    if self.state_out is not None:
+                        states.save(state, self.state_out, of=self.name)
+                    show(state)
+                    for row in torch.nonzero(state.tokens >= due).flatten().tolist() if self.every else ():
+                        answers[row] += self.ask(states.select(state, slice(row, row + 1)))
+                    due = self._due(state)
+        except KeyboardInterrupt as stop:
+            counts = ", ".join(f"{count:,}" for count in state.read.tolist())
+            said = f"stopped after {counts} bytes of {names}"
+            if self.state_out is not None:
+                states.save(state, self.state_out, of=self.name)
+                side = f" --at-once {len(sources)}" if len(sources) > 1 else ""
+                said += f"; go on with recurra read {names} --state-in {self.state_out} --resume{side}"
+            raise KeyboardInterrupt(said) from stop
+        except UserError as error:
+            raise UserError(
+                f"{names}: {error}" if len(sources) == 1 and names not in str(error) else str(error)
+            ) from error
+        since = self.model.initial_state(len(sources)) if resume else begun
+        for source, before, after, given in zip(sources, _apart(since), _apart(state), answers, strict=True):
+            if self.questions and not int(after.read):
+                raise UserError(f"{source.name} is empty: there is nothing to ask about")
+            self.rows.append(_row(source.name, before, after, [*given, *self.ask(after)]))
+        return state
+
+    def _due(self, state: ReaderState) -> torch.Tensor:
+        """Say after how many tokens of each stream to ask next."""
+        every = self.every or 1
+        return (state.tokens // every + 1) * every
+
+    def ask(self, state: ReaderState) -> list[dict[str, Any]]:
+        """Ask all questions about what one stream has read."""
+        at = int(state.tokens)
+        said = self.model.ask(self.questions, state) if self.questions else []
+        return [
+            {"question": question, "answer": answer, "at": at}
+            for question, answer in zip(self.questions, said, strict=True)
+        ]
+
+    @contextmanager
+    def _shown(self, sources: list[Source], begun: ReaderState) -> Iterator[Any]:
+        """Show on a terminal how reading goes: where it is, how fast, and how much memory it takes."""
+        if self.console is None or not self.console.is_terminal:
+            yield lambda state: None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[said]}"),
+        )
+        start, first = time.perf_counter(), int(begun.tokens.sum())
+        with Progress(*columns, console=self.console, refresh_per_second=4) as progress:
+            tasks = [
+                progress.add_task(source.name, total=source.size, completed=int(count), said="")
+                for source, count in zip(sources, begun.read, strict=True)
+            ]
+
+            def show(state: ReaderState) -> None:
+                speed = (int(state.tokens.sum()) - first) / max(time.perf_counter() - start, 1e-9)
+                for row, task in enumerate(tasks):
+                    count, bits = int(state.read[row]), float(state.bits[row])
+                    said = f"{count:,} bytes, {bits / count:.3f} bits a byte" if bits else f"{count:,} bytes"
+                    if row == len(tasks) - 1:
+                        said += f", {speed:,.0f} tokens/s, state {states.nbytes(state):,} bytes, "
+                        said += f"memory {resources.resident():,} bytes"
+                    progress.update(task, completed=count, said=said)
+
+            yield show
+
+
+def _apart(state: ReaderState) -> list[ReaderState]:
+    return [states.select(state, slice(row, row + 1)) for row in range(len(state.read))]
+
+
+def _row(name: str, since: ReaderState, state: ReaderState, answers: list[dict[str, Any]]) -> dict[str, Any]:
     count, bits = int(state.read) - int(since.read), float(state.bits) - float(since.bits)
-    per_byte = bits / count if count else None
-    return {"path": source.name, "bytes": count, "tokens": count, "bits_per_byte": per_byte, "answers": []}
-
-
-def _shown(
-    source: Source, model: Reader, state: ReaderState, skipped: int, piece: int, console: Console | None
-) -> Iterator[ReaderState]:
-    """Read a document, showing on a terminal how it goes."""
-    live = Live(console=console, refresh_per_second=4) if console is not None and console.is_terminal else None
-    begin, start = int(state.read), time.perf_counter()
-    of = "" if source.size is None else f" of {source.size:,}"
-    with live or nullcontext():
-        for now in model.stream(source.pieces(piece, start=skipped), state):
-            if live is not None:
-                speed = (int(now.read) - begin) / (time.perf_counter() - start)
-                live.update(
-                    f"{source.name}: {int(now.read):,}{of} bytes, {float(now.bits) / int(now.read):.3f} bits a byte, "
-                    f"{speed:,.0f} bytes/s, state {states.nbytes(now):,} bytes, memory {_resident():,} bytes"
-                )
-            yield now
-
-
-def _resident() -> int:
-    """Give the bytes of memory that the process holds now, or held at most where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return _peak()
-
-
-def _peak() -> int:
-    """Give the most bytes of memory that the process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    tokens = int(state.tokens) - int(since.tokens)
+    per_byte = bits / count if count and bits else None
+    return {"path": name, "bytes": count, "tokens": tokens, "bits_per_byte": per_byte, "answers": answers}

@@ -19,12 +19,15 @@ from recurra.recipes import devices, loading, parsing, processes, runs, settings
 from recurra.recipes.callbacks import Checkpoints, Display, Finite, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.goals import Best, Stop
-from recurra.recipes.measuring import Evaluation, Playing, Scoring
+from recurra.recipes.measuring import Answering, Evaluation, Playing, Scoring
 from recurra.recipes.ppo import PPO
+from recurra.recipes.questions import Questions, tokenizer
 from recurra.recipes.reading import Reading
 from recurra.recipes.recalling import Recalling
 from recurra.recipes.rollout import Collector
-from recurra.recipes.settings import ActingRecipe, ReadingRecipe, RecallRecipe, Recipe
+from recurra.recipes.settings import ActingRecipe, QuestionsRecipe, ReadingRecipe, RecallRecipe, Recipe
+
+Module = PPO | Reading | Recalling | Questions
 
 
 class Interrupted(KeyboardInterrupt):
@@ -102,7 +105,7 @@ def _reopen(resume: str | None, root: str, name: str) -> runs.Run | None:
     return runs.unfinished(root, name) if resume == "auto" else runs.reopen(resume)
 
 
-def build(recipe: Recipe) -> PPO | Reading | Recalling:
+def build(recipe: Recipe) -> Module:
     """Build what a recipe describes: data, agent and trainer module, all from its seed.
 
     Raises:
@@ -124,6 +127,8 @@ def build(recipe: Recipe) -> PPO | Reading | Recalling:
         return module
     if isinstance(recipe, RecallRecipe):
         return _build_recalling(recipe, network)
+    if isinstance(recipe, QuestionsRecipe):
+        return _build_questions(recipe, network)
     assert isinstance(recipe, ReadingRecipe)
     return _build_reading(recipe, network)
 
@@ -171,13 +176,28 @@ def _build_recalling(recipe: RecallRecipe, network: dict[str, Any]) -> Recalling
     return Recalling(reader, tasks, options=recipe.reading, updates=recipe.updates, seed=recipe.seed)
 
 
-def _evaluation(recipe: Recipe, module: PPO | Reading | Recalling) -> Evaluation | None:
+def _build_questions(recipe: QuestionsRecipe, network: dict[str, Any]) -> Questions:
+    documents = expand(recipe.env.documents)
+    reader = Reader(**network, tokenizer=tokenizer(recipe.env, documents), answers=True)
+    return Questions(
+        reader,
+        documents,
+        tasks=recipe.env.tasks,
+        options=recipe.reading,
+        updates=recipe.updates,
+        seed=recipe.seed,
+    )
+
+
+def _evaluation(recipe: Recipe, module: Module) -> Evaluation | None:
     """Build what measures while training goes on, if anything does."""
-    measure: Scoring | Playing
+    measure: Scoring | Playing | Answering
     if isinstance(recipe, ReadingRecipe) and recipe.held_out:
         measure = Scoring(expand(recipe.held_out))
     elif isinstance(recipe, ActingRecipe) and recipe.evaluation.every and isinstance(module, PPO):
         measure = Playing(recipe, module.agent)
+    elif isinstance(recipe, QuestionsRecipe) and recipe.evaluation.episodes:
+        measure = Answering(recipe)
     elif recipe.evaluation.every:
         raise UserError("evaluation.every needs held_out documents to measure by")
     else:
@@ -187,7 +207,7 @@ def _evaluation(recipe: Recipe, module: PPO | Reading | Recalling) -> Evaluation
 
 def _check_goals(recipe: Recipe, names: tuple[str, ...]) -> None:
     """Make sure that the figures which decide are known while training goes on."""
-    later = ("held_out_bits_per_byte", *Playing.names)
+    later = (*Scoring.names, *Answering.names, *Playing.names)
     for role, goal in (("best", recipe.best), ("stop", recipe.stop)):
         if goal is None or (goal.metric in names and (recipe.evaluation.every or goal.metric not in later)):
             continue
@@ -200,7 +220,7 @@ def _check_goals(recipe: Recipe, names: tuple[str, ...]) -> None:
 
 
 def _fit(
-    run: runs.Run, recipe: Recipe, module: PPO | Reading | Recalling, evaluation: Evaluation | None, console: Console
+    run: runs.Run, recipe: Recipe, module: Module, evaluation: Evaluation | None, console: Console
 ) -> dict[str, Any]:
     metrics, interrupt = Metrics(run.metrics), StopOnInterrupt()
     names = (*module.shown, *(evaluation.names if evaluation else ()))
@@ -249,7 +269,7 @@ def _fit(
 
 
 @contextmanager
-def _telling(run: runs.Run, module: PPO | Reading | Recalling, checkpoints: Checkpoints) -> Iterator[None]:
+def _telling(run: runs.Run, module: Module, checkpoints: Checkpoints) -> Iterator[None]:
     """Tell in a line what ended training before its time, and how to go on: its last checkpoint is kept."""
     try:
         yield

@@ -9,6 +9,7 @@ import gymnasium
 import pytest
 import yaml
 from gymnasium.envs.registration import registry
+from safetensors.torch import load_file, save_file
 
 from recurra.recipes import cli
 
@@ -16,6 +17,11 @@ SMALL = ["--steps", "256", "--environments", "4", "--ppo.rollout", "32", "--ppo.
 SMALL += ["--memory_options.heads", "1", "--threads", "1"]
 SMALL_READER = ["--steps", "2000", "--reading.streams", "4", "--reading.piece", "64", "--dim", "8", "--layers", "1"]
 SMALL_READER += ["--memory_options.heads", "1", "--held_out", "[]", "--threads", "1"]
+SMALL_ANSWERER = ["--steps", "512", "--memory", "min_gru", "--memory_options", "{closing: true}", "--dim", "8"]
+SMALL_ANSWERER += ["--layers", "1", "--env.documents", "['text:shakespeare/macbeth']", "--env.vocabulary", "300"]
+SMALL_ANSWERER += ["--reading.streams", "4", "--reading.tokens", "256", "--reading.piece", "64", "--threads", "1"]
+SMALL_ANSWERER += ["--reading.segment", "32", "--reading.segments", "[0,1]", "--evaluation.episodes", "0"]
+ASKED = ["--question", "Where is Mary?"]
 
 
 class Telling(gymnasium.Env):
@@ -38,10 +44,17 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an agent that acts, ``runs/tmaze/0``, and a reader, ``runs/byte-lm/0``."""
+    """A folder with an agent that acts, ``runs/tmaze/0``, a reader, ``runs/byte-lm/0``, and one that answers."""
     folder = tmp_path_factory.mktemp("home")
-    for recipe, small in (("tmaze", SMALL), ("byte-lm", SMALL_READER)):
+    for recipe, small in (("tmaze", SMALL), ("byte-lm", SMALL_READER), ("babilong", SMALL_ANSWERER)):
         assert cli.main(["train", recipe, "--root", str(folder / "runs"), "--json", *small]) == 0
+    book, states = folder / "book.txt", [folder / name for name in ("state", "whole", "truncated", "old")]
+    book.write_text("Mary went to the garden.")
+    for recipe, state in (("byte-lm", states[0]), ("babilong", states[1])):
+        reader = ["--reader", str(folder / "runs" / recipe / "0"), "--state-out", str(state)]
+        assert cli.main(["read", str(book), *reader, "--json"]) == 0
+    states[2].write_bytes(states[1].read_bytes()[:-50])
+    save_file(load_file(states[1]), states[3], {"format": "recurra-state", "version": "0"})
     return folder
 
 
@@ -138,6 +151,32 @@ def test_read_continues_and_resumes(home, capsys):
     resumed = run(capsys, "read", "book.txt", *reader, "--state-in", "state", "--resume")["documents"][0]
     assert resumed["bytes"] == 2120
     assert resumed["bits_per_byte"] == pytest.approx(whole, abs=1e-6)
+
+
+def test_read_and_ask(home, capsys):
+    Path("book.txt").write_text("Mary went to the garden. It was the best of times. " * 40)
+    reader = ["--reader", str(home / "runs/babilong/0")]
+    asked = [*ASKED, "--question", "Where is John?"]
+    result = run(capsys, "read", "book.txt", "book.txt", *reader, *asked, "--at-once", "2", "--state-out", "state")
+    for row in result["documents"]:
+        assert [answer["question"] for answer in row["answers"]] == ["Where is Mary?", "Where is John?"]
+    later = run(capsys, "read", *reader, *asked, "--state-in", "state")
+    assert [row["answers"] for row in later["documents"]] == [row["answers"] for row in result["documents"]]
+    often = run(capsys, "read", "book.txt", *reader, *ASKED, "--answers-as-you-go", "300")
+    assert len(often["documents"][0]["answers"]) > 2
+    assert cli.main(["read", "book.txt", *reader, *ASKED]) == 0
+    assert "Where is Mary?" in capsys.readouterr().out
+
+
+def test_eval_of_answers(home, capsys):
+    agent = str(home / "runs/babilong/0")
+    result = run(capsys, "eval", agent, "--grid.length", "0,200", "--grid.task", "qa1,needle", "--episodes", "3")
+    assert {"run", "task", "episodes", "success_rate", "mean_return", "std_return"} <= result.keys()
+    assert {(row["task"], row["length"]) for row in result["rows"]} == {
+        ("qa1", 0), ("needle", 0), ("qa1", 200), ("needle", 200),
+    }  # fmt: skip
+    assert cli.main(["eval", agent, "--grid.length", "0", "--episodes", "2", "--report", "report"]) == 0
+    assert "report/index.html" in capsys.readouterr().out
 
 
 def test_read_from_standard_input(home):
@@ -285,6 +324,43 @@ MISTAKES = {
     "temperature below 0": (["read", "list.yaml", "--reader", "{reader}", "--temperature", "-1"], "temperature"),
     "pieces of nothing": (["read", "list.yaml", "--reader", "{reader}", "--piece", "0"], "piece must be"),
     "unknown device to read on": (["read", "list.yaml", "--reader", "{reader}", "--device", "tpu"], "device must be"),
+    "nothing to read": (["read", "--reader", "{answerer}"], "name a document"),
+    "missing document to ask about": (["read", "nowhere.txt", "--reader", "{answerer}", *ASKED], "nowhere.txt"),
+    "empty document to ask about": (["read", "empty.txt", "--reader", "{answerer}", *ASKED], "empty.txt is empty"),
+    "binary document": (["read", "binary", "--reader", "{answerer}", *ASKED], "binary: this is no UTF-8 text"),
+    "document with bytes 0": (["read", "zeros", "--reader", "{answerer}", *ASKED], "zeros: this is no text"),
+    "question that is too long": (
+        ["read", "list.yaml", "--reader", "{answerer}", "--question", "where " * 500],
+        "a question has at most 256 tokens",
+    ),
+    "question that is empty": (["read", "list.yaml", "--reader", "{answerer}", "--question", " "], "is empty"),
+    "question to a reader that foretells": (
+        ["read", "list.yaml", "--reader", "{reader}", *ASKED],
+        "was not trained to answer",
+    ),
+    "answers to nothing": (
+        ["read", "list.yaml", "--reader", "{answerer}", "--answers-as-you-go", "5"],
+        "ask something",
+    ),
+    "answers every no token": (
+        ["read", "list.yaml", "--reader", "{answerer}", *ASKED, "--answers-as-you-go", "0"],
+        "every 1 token or more",
+    ),
+    "no documents at once": (["read", "list.yaml", "--reader", "{answerer}", "--at-once", "0"], "at least 1"),
+    "state of another model": (
+        ["read", "--reader", "{answerer}", *ASKED, "--state-in", "{state}"],
+        "is the state of another memory",
+    ),
+    "truncated state": (["read", "--reader", "{answerer}", *ASKED, "--state-in", "{truncated}"], "is damaged"),
+    "state of another version": (
+        ["read", "--reader", "{answerer}", *ASKED, "--state-in", "{old}"],
+        "is of state format 0",
+    ),
+    "unknown task": (["eval", "{answerer}", "--grid.task", "qa1,qa21"], "there is no task 'qa21'"),
+    "length that is none": (["eval", "{answerer}", "--grid.length", "4x"], "is no length in tokens"),
+    "depth that is one number": (["eval", "{answerer}", "--env.depth", "0.5"], "depth must be two shares"),
+    "published files that are none": (["eval", "{answerer}", "--data", "nowhere"], "no such file or folder"),
+    "published files for an agent that acts": (["eval", "{agent}", "--data", "list.yaml"], "was not trained to answer"),
     "device for a list": (["memories", "--device", "cpu"], "leave out --device"),
     "settings of a list": (["recipes", "--print_config"], "leave out --print_config"),
     "unknown benchmark": (["bench", "memry"], "did you mean 'memory'"),
@@ -306,11 +382,18 @@ def test_mistakes(mistake, home, capsys, monkeypatch):
         "nested.yaml": "method: ppo\nenv: {id: CartPole-v1}\nsteps: 5\nppo: {epoch: 3}",
         "class.yaml": "method: ppo\nenv: {id: CartPole-v1, x: {class_path: os.mkdir}}\nsteps: 5",
         "damaged.ckpt": "nothing",
+        "empty.txt": "",
+        "binary": "\xff\xfe\x01 and more",
+        "zeros": "a\0b",
     }
     for name, content in files.items():
-        Path(name).write_text(content)
+        Path(name).write_bytes(content.encode("latin-1"))
     arguments, expected = MISTAKES[mistake]
-    places = {"agent": home / "runs/tmaze/0", "reader": home / "runs/byte-lm/0"}
+    places = {
+        name: home / "runs" / path / "0"
+        for name, path in (("agent", "tmaze"), ("reader", "byte-lm"), ("answerer", "babilong"))
+    }
+    places |= {name: home / name for name in ("state", "truncated", "old")}
     arguments = [
         argument.format(**places) if "{" in argument and argument != "{}" else argument for argument in arguments
     ]

@@ -26,6 +26,26 @@ RECIPES = {
     "gym": {"steps": 3000, "environments": 4, "dim": 16, "memory": "gru"},
     "byte-lm": {"steps": 20_000, "dim": 16, "layers": 1, "reading.streams": 4, "reading.piece": 64, "held_out": []},
     "recall": {"steps": 4000, "dim": 16, "layers": 1, "reading.streams": 4, "env.pairs": [2, 8]},
+    # Through all stages and into the streams, whose documents end and begin on the way.
+    "babilong": {
+        "steps": 40 * 128,
+        "dim": 16,
+        "layers": 1,
+        "memory_options": {"heads": 2, "closing": True},
+        "env.documents": ["text:shakespeare/macbeth"],
+        "env.vocabulary": 300,
+        "env.tasks": ["qa1", "qa2"],
+        "reading.streams": 2,
+        "reading.tokens": 128,
+        "reading.piece": 64,
+        "reading.segment": 32,
+        "reading.segments": [0, 1, 2],
+        "reading.promote_at": 1e-9,
+        "reading.window": 2,
+        "reading.document": 3,
+        "evaluation.episodes": 2,
+        "evaluation.length": "200",
+    },
 }
 RECIPES["tmaze"] |= {"previous_action": True, "previous_reward": True, "normalize_observations": True}
 COMMON = {"checkpoint_every": 2, "threads": 1}

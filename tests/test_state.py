@@ -263,3 +263,15 @@ def test_a_file_that_is_not_there(tmp_path):
     for path in (tmp_path / "state", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"{path}: no such state file"):
             states.load(path, like=outer())
+
+
+def test_a_state_names_its_model(tmp_path):
+    memory = build("gru", 8)
+    fresh = memory.initial_state(1)
+    states.save(fresh, tmp_path / "named", of="one")
+    states.load(tmp_path / "named", like=fresh, of="one")
+    states.load(tmp_path / "named", like=fresh)
+    with pytest.raises(UserError, match="of another model, though of the same form"):
+        states.load(tmp_path / "named", like=fresh, of="other")
+    states.save(fresh, tmp_path / "nameless")
+    states.load(tmp_path / "nameless", like=fresh, of="one")

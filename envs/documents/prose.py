@@ -63,13 +63,25 @@ class Prose(Iterator[str]):
             del sentences[0]
         if begin + _WINDOW < source.size and len(sentences) > 1:
             del sentences[-1]
-        return [piece for sentence in sentences for piece in self._cut(sentence)]
+        return [piece for sentence in sentences for piece in _cut(sentence, self.least, self.most)]
 
-    def _cut(self, sentence: str) -> list[str]:
-        pieces = []
-        while len(sentence) > self.most:
-            at = sentence.rfind(" ", 0, self.most + 1)
-            at = self.most if at <= 0 else at
-            pieces.append(sentence[:at])
-            sentence = sentence[at:].strip()
-        return [piece for piece in (*pieces, sentence) if len(piece) >= self.least]
+
+def sentences(source: Source, *, least: int = 40, most: int = 600) -> Iterator[str]:
+    """Give all sentences of a text in their order; see `Prose`."""
+    held = ""
+    for piece in source.pieces(_WINDOW):
+        *whole, held = _END.split(held + piece.decode("utf-8", errors="ignore"))
+        for sentence in whole:
+            yield from _cut(" ".join(sentence.split()), least, most)
+    yield from _cut(" ".join(held.split()), least, most)
+
+
+def _cut(sentence: str, least: int, most: int) -> list[str]:
+    """Cut a sentence that is too long between words; leave out what is too short."""
+    pieces = []
+    while len(sentence) > most:
+        at = sentence.rfind(" ", 0, most + 1)
+        at = most if at <= 0 else at
+        pieces.append(sentence[:at])
+        sentence = sentence[at:].strip()
+    return [piece for piece in (*pieces, sentence) if len(piece) >= least]

@@ -138,7 +138,7 @@ class DeltaNet(Memory):
             k,
             v.unflatten(-1, (self.heads, -1)),
             log_decay=self._log_decay(x),
-            beta=gates.gate(self.strength(x), closing=self.closing),
+            beta=gates.writing(gates.gate(self.strength(x), closing=self.closing)),
             initial_state=matrix,
             first=first,
             present=present,

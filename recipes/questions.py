@@ -1,0 +1,235 @@
+"""Learning to answer questions about documents: of growing length first, then about streams that do not end.
+
+Two kinds of updates. In a curriculum, documents of some segments each, whole, gradients flowing through all of them;
+who answers goes on to longer ones. After its last stage every second update reads the next piece of each stream, with
+the memory's state carried and detached: what was written many pieces ago is asked for. The loss is of answers alone,
+and of what is written where that is asked for: a memory that writes prose drowns the facts in it.
+"""
+
+from collections import deque
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from recurra.agents import Reader, tokens
+from recurra.agents.reader import ReaderState
+from recurra.envs.documents import Source
+from recurra.errors import UserError
+from recurra.memory import gates
+from recurra.memory import state as states
+from recurra.recipes.optimising import adamw, improve
+from recurra.recipes.settings import QuestionsEnv, QuestionsOptions
+from recurra.recipes.storytelling import Bank, Stream, Told, document, words
+
+
+def tokenizer(env: QuestionsEnv, documents: list[Source]) -> str | None:
+    """Learn or read the vocabulary that a recipe names; None for bytes.
+
+    Raises:
+        FileNotFoundError: if it names a file that is not there.
+        UserError: if the file is no tokenizer's.
+    """
+    if env.tokens == "bytes":
+        return None
+    if env.tokens == "bpe":
+        return tokens.learn(words(documents, env.tasks), env.vocabulary)
+    if not Path(env.tokens).suffix:
+        raise UserError(f"env.tokens must be bpe, bytes or the path of a tokenizers file, got {env.tokens!r}")
+    return tokens.read(env.tokens)
+
+
+class Questions(lightning.LightningModule):
+    """A reader, the documents it learns from, and the steps.
+
+    Args:
+        reader: what learns.
+        documents: books to hide facts in.
+        tasks: which facts and questions.
+        options: see `QuestionsOptions`.
+        updates: how many to make.
+        seed: of the documents.
+
+    Raises:
+        UserError: if there are no sentences in the books.
+    """
+
+    shown = ("loss", "accuracy", "stage", "stream_accuracy", "written", "gradient_norm", "learning_rate")
+
+    def __init__(
+        self,
+        reader: Reader,
+        documents: list[Source],
+        *,
+        tasks: list[str],
+        options: QuestionsOptions,
+        updates: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.agent, self.tasks, self.options, self.updates, self.seed = reader, tasks, options, updates, seed
+        self.bank = Bank(documents, reader.tokens)
+        if not len(self.bank):
+            raise UserError("there are no sentences in the documents to hide facts in")
+        self.streams = [
+            Stream(
+                tasks,
+                self.bank,
+                length=options.piece,
+                mean=options.document,
+                rates=(options.facts[0], options.facts[1]),
+                seed=f"{seed}/stream/{row}",
+            )
+            for row in range(options.streams)
+        ]
+        self.done, self.stage = 0, 0
+        self.shares: deque[float] = deque(maxlen=options.window)
+        self.state: ReaderState | None = None
+        self.metrics: dict[str, float] = {}
+
+    #: Whether a checkpoint holds all that learning goes on from.
+    saves = True
+
+    def close(self) -> None:
+        """Do nothing: documents need no closing."""
+
+    def next(self, run: str) -> str:
+        """Give the command that measures what was learnt."""
+        return f"recurra eval {run} --grid.length 0,1k,4k,16k,128k"
+
+    @property
+    def steps(self) -> int:
+        """Tokens read."""
+        return self.done * self.steps_per_update
+
+    @property
+    def steps_per_update(self) -> int:
+        """Tokens of an update."""
+        return self.options.tokens
+
+    @property
+    def graduated(self) -> bool:
+        """Whether the last stage has been passed, and streams are read."""
+        return self.stage == len(self.options.segments)
+
+    def configure_optimizers(self) -> Any:
+        """Give AdamW and its schedule."""
+        return adamw(self.agent, self.options, updates=self.updates)
+
+    def train_dataloader(self) -> DataLoader:
+        """Give the numbers of the updates that are left."""
+        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Learn from documents of the stage, or from the next piece of each stream."""
+        streaming = self.graduated and self.done % 2 == 1
+        rows, first = self._pieces() if streaming else self._documents()
+        read, numbers = (np.stack(parts) for parts in zip(*rows, strict=True))
+        asked = torch.as_tensor(numbers > 0, device=self.device)
+        inputs = torch.as_tensor(read, device=self.device)
+        with gates.heard() as strengths:
+            logits, state = self.agent.answer(
+                inputs,
+                asked,
+                self.state if streaming else None,
+                first=torch.as_tensor(first, device=self.device) if streaming else None,
+            )
+        if streaming:
+            self.state = states.detach(state)
+        written = self._written(strengths)
+        wanted = inputs[asked]
+        # A piece may ask for nothing: then there is only what was written to learn from.
+        loss = functional.cross_entropy(logits, wanted) if len(wanted) else logits.sum()
+        step = improve(self, loss + self.options.write_penalty * written, gradient_norm=self.options.gradient_norm)
+        self.done += 1
+        share = _share(logits.detach().argmax(-1) == wanted, numbers)
+        if not streaming and not self.graduated:
+            self._promote(share)
+        nothing = float("nan")
+        self.metrics = {
+            "loss": loss.item(),
+            "accuracy": nothing if streaming else share,
+            "stage": float(self.stage),
+            "stream_accuracy": share if streaming else nothing,
+            "written": written.item(),
+            **step,
+        }
+
+    def _written(self, strengths: list[Tensor]) -> Tensor:
+        """Give the mean strength of writing over the layers."""
+        if strengths:
+            return torch.stack([strength.mean() for strength in strengths]).mean()
+        if self.options.write_penalty:
+            raise UserError(
+                f"memory {self.agent.config['memory']} does not say how strongly it writes: leave "
+                "reading.write_penalty out"
+            )
+        return torch.zeros((), device=self.device)
+
+    def _documents(self) -> tuple[list[Told], None]:
+        """Make documents of the stage, later of all stages; they depend on nothing but seed, update and stage."""
+        rng = Random(f"{self.seed}/{self.done}/{self.stage}")
+        segments = self.options.segments
+        count = rng.choice(segments) if self.graduated else segments[self.stage]
+        length = max(1, count) * self.options.segment
+        rows = [
+            document(rng.choice(self.tasks), self.bank, rng, length=length, facts_alone=count == 0)
+            for _ in range(self.options.tokens // length)
+        ]
+        return rows, None
+
+    def _pieces(self) -> tuple[list[Told], NDArray[np.bool_]]:
+        """Read on in each stream."""
+        if self.state is None:
+            self.state = self.agent.initial_state(self.options.streams)
+        rows = [next(stream) for stream in self.streams]
+        first = np.zeros((len(rows), self.options.piece), np.bool_)
+        first[:, 0] = [stream.piece == 1 for stream in self.streams]
+        return rows, first
+
+    def _promote(self, share: float) -> None:
+        if share == share:  # something was asked
+            self.shares.append(share)
+        if len(self.shares) == self.options.window and np.mean(self.shares) >= self.options.promote_at:
+            self.stage += 1
+            self.shares.clear()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add all that learning goes on from: the stage, the place in each stream, and the memory's state there."""
+        checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
+        checkpoint["questions"] = {
+            "done": self.done,
+            "stage": self.stage,
+            "shares": list(self.shares),
+            "streams": [[stream.number, stream.piece] for stream in self.streams],
+            "state": None if self.state is None else dict(states.fields(self.state)),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from where `on_save_checkpoint` was called."""
+        saved = checkpoint["questions"]
+        self.done, self.stage = saved["done"], saved["stage"]
+        self.shares.extend(saved["shares"])
+        for stream, place in zip(self.streams, saved["streams"], strict=True):
+            stream.open(*place)
+        if saved["state"] is not None:
+            self.state = states.rebuild(saved["state"], self.agent.initial_state(self.options.streams))
+
+
+def _share(right: Tensor, numbers: NDArray[np.int64]) -> float:
+    """Give the share of answers all of whose tokens are right; NaN where nothing was asked."""
+    rows, columns = np.nonzero(numbers)
+    if not len(rows):
+        return float("nan")
+    _, answer = np.unique(np.stack((rows, numbers[rows, columns]), 1), axis=0, return_inverse=True)
+    wrong = np.zeros(answer.max() + 1, np.bool_)
+    np.logical_or.at(wrong, answer.reshape(-1), ~right.cpu().numpy())
+    return float(1 - wrong.mean())

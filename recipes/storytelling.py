@@ -1,0 +1,193 @@
+"""Documents to learn from, as tokens: prose with the facts of a story in it and questions on the way."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurra.agents.tokens import Tokens, Vocabulary
+from recurra.envs.documents import Source, babi
+from recurra.envs.documents.babilong import TASKS
+from recurra.envs.documents.prose import sentences
+
+#: The most characters of prose that are held as tokens to learn from.
+LARGEST_BANK = 16_000_000
+
+#: Stories of each task that a vocabulary is learnt from, beside the books.
+STORIES = 1000
+
+
+class Told(NamedTuple):
+    """Tokens, and which of them belong to answers: 0 for none, the answers numbered through from 1."""
+
+    tokens: NDArray[np.int64]
+    answers: NDArray[np.int64]
+
+
+class Unit(NamedTuple):
+    """A sentence, or a question with its answer, whose tokens are the last ``answer`` ones."""
+
+    tokens: list[int]
+    answer: int = 0
+
+
+def words(documents: Sequence[Source], tasks: Sequence[str]) -> Iterator[str]:
+    """Give what a vocabulary is learnt from: the books' sentences, and stories with their questions and answers."""
+    for source in documents:
+        yield from sentences(source)
+    for task in tasks:
+        rng = Random(f"{task}/words")
+        for _ in range(STORIES):
+            facts, question = babi.tell(TASKS[task](rng))
+            yield " ".join(("", *facts, question.text, f"{question.answer}."))
+
+
+class Bank:
+    """The books' sentences as tokens.
+
+    Args:
+        documents: the books; of more than `LARGEST_BANK` characters, the first are taken.
+        tokens: how text is written as numbers.
+    """
+
+    def __init__(self, documents: Sequence[Source], tokens: Tokens) -> None:
+        self.tokens = tokens
+        self._known: dict[str, list[int]] = {}
+        texts, size = [], 0
+        for source in documents:
+            for sentence in sentences(source):
+                texts.append(f" {sentence}")
+                size += len(sentence)
+                if size > LARGEST_BANK:
+                    break
+        if isinstance(tokens, Vocabulary):
+            self._sentences = [np.array(found, np.uint16) for found in tokens.encode_all(texts)]
+        else:
+            self._sentences = [np.array(tokens.encode(text.encode()), np.uint16) for text in texts]
+
+    def __len__(self) -> int:
+        """How many sentences there are."""
+        return len(self._sentences)
+
+    @cached_property
+    def mean(self) -> float:
+        """How many tokens a sentence has on average."""
+        return sum(map(len, self._sentences)) / len(self)
+
+    def prose(self, rng: Random) -> Iterator[list[int]]:
+        """Give sentences without end: passages of up to 40, one after another."""
+        while True:
+            begin = rng.randrange(len(self))
+            for sentence in self._sentences[begin : begin + rng.randint(1, 40)]:
+                yield sentence.tolist()
+
+    def encode(self, text: str) -> list[int]:
+        """Give the tokens of a fact, a question or an answer, as they are in the midst of a text."""
+        found = self._known.get(text)
+        if found is None:
+            found = self._known[text] = self.tokens.encode(f" {text}".encode())
+        return found
+
+
+def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float) -> Iterator[Unit]:
+    """Tell a story in prose, without end.
+
+    After a fact there is a question with probability one half.
+
+    Args:
+        task: which.
+        bank: the prose.
+        rng: decides everything.
+        facts: how likely the next sentence is a fact, as long as there are more; 1 leaves prose out.
+        questions: how likely a question is after a sentence of prose.
+    """
+    story, prose = TASKS[task](rng), bank.prose(rng)
+    while True:
+        told, asks = len(story.facts), False
+        if rng.random() < facts and story.happen():
+            for fact in story.facts[told:]:
+                yield Unit(bank.encode(fact))
+            asks = rng.random() < 0.5
+        elif facts == 1 and (question := story.ask()) is not None:  # all is told
+            yield _unit(question, bank)
+        else:
+            yield Unit(next(prose))
+            asks = rng.random() < questions
+        if asks and (question := story.ask()) is not None:
+            yield _unit(question, bank)
+
+
+def _unit(question: babi.Question, bank: Bank) -> Unit:
+    answer = bank.encode(f"{question.answer}.")
+    return Unit([*bank.encode(question.text), *answer], len(answer))
+
+
+class Roll(Iterator[Told]):
+    """A story as pieces of so many tokens each."""
+
+    def __init__(self, units: Iterator[Unit], length: int) -> None:
+        self._units, self._length, self._count = units, length, 0
+        self._tokens: deque[int] = deque()
+        self._answers: deque[int] = deque()
+
+    def __next__(self) -> Told:
+        """Give the next piece."""
+        while len(self._tokens) < self._length:
+            unit = next(self._units)
+            self._count += unit.answer > 0
+            self._tokens += unit.tokens
+            self._answers += [0] * (len(unit.tokens) - unit.answer) + [self._count] * unit.answer
+        took = [
+            np.array([part.popleft() for _ in range(self._length)], np.int64) for part in (self._tokens, self._answers)
+        ]
+        return Told(*took)
+
+
+def document(task: str, bank: Bank, rng: Random, *, length: int, facts_alone: bool) -> Told:
+    """Make a document of exactly so many tokens, with about 1 to 8 facts in it, or of facts alone."""
+    if facts_alone:
+        return next(Roll(tell(task, bank, rng, facts=1.0, questions=0.0), length))
+    units = length / bank.mean
+    facts = min(0.8, rng.uniform(1, 8) / units)
+    return next(Roll(tell(task, bank, rng, facts=facts, questions=min(0.5, 4 / units)), length))
+
+
+class Stream(Iterator[Told]):
+    """Documents one after another, in pieces of so many tokens; only the place in them has to be kept.
+
+    Attributes:
+        number: of the document at hand.
+        piece: how many of its pieces have been given.
+    """
+
+    def __init__(
+        self, tasks: Sequence[str], bank: Bank, *, length: int, mean: float, rates: tuple[float, float], seed: str
+    ) -> None:
+        self.tasks, self.bank, self.length, self.mean, self.rates, self.seed = tasks, bank, length, mean, rates, seed
+        self.open(0, 0)
+
+    def open(self, number: int, piece: int) -> None:
+        """Go to a piece of a document."""
+        rng = Random(f"{self.seed}/{number}")
+        low, high = np.log(self.rates)
+        rate = float(np.exp(rng.uniform(low, high))) * self.bank.mean / self.length
+        self.pieces = 1 + int(rng.expovariate(1 / self.mean))
+        story = tell(
+            rng.choice(self.tasks), self.bank, rng, facts=min(0.8, rate), questions=self.bank.mean / self.length
+        )
+        self._roll = Roll(story, self.length)
+        self.number, self.piece = number, piece
+        for _ in islice(self._roll, piece):
+            pass
+
+    def __next__(self) -> Told:
+        """Give the next piece: the first of a document where `piece` is 1 afterwards."""
+        if self.piece == self.pieces:
+            self.open(self.number + 1, 0)
+        self.piece += 1
+        return next(self._roll)

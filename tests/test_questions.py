@@ -1,0 +1,337 @@
+"""Readers that answer: what they learn from is true, training goes through its stages, reading once answers all."""
+
+import json
+import re
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from recurra.agents import Reader
+from recurra.agents.tokens import Bytes
+from recurra.envs.documents import expand
+from recurra.envs.documents.babilong import Babilong
+from recurra.errors import UserError
+from recurra.memory import build as build_memory
+from recurra.memory import gates
+from recurra.memory import state as states
+from recurra.recipes import evaluate, parsing, read, settings, train
+from recurra.recipes.answering import answers, by_depth
+from recurra.recipes.loading import reader as load_reader
+from recurra.recipes.storytelling import Bank, Stream, document, tell, words
+from recurra.recipes.training import build
+
+SMALL = {
+    "steps": 4 * 256,
+    "dim": 16,
+    "layers": 1,
+    "memory": "min_gru",
+    "memory_options": {"closing": True},
+    "threads": 1,
+    "env.tasks": ["qa1"],
+    "env.documents": ["text:shakespeare/phoenix_and_the_turtle", "text:shakespeare/macbeth"],
+    "env.held_out": ["text:shakespeare/king_john"],
+    "env.vocabulary": 300,
+    "reading.streams": 4,
+    "reading.tokens": 256,
+    "reading.piece": 64,
+    "reading.segment": 32,
+    "reading.segments": [0, 1, 2],
+    "reading.promote_at": 0.01,
+    "reading.window": 1,
+    "evaluation.episodes": 2,
+    "evaluation.length": "500",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    return train("babilong", root=str(tmp_path_factory.mktemp("runs")), **SMALL)["run"]
+
+
+@pytest.fixture
+def book(tmp_path) -> Path:
+    path = tmp_path / "book.txt"
+    path.write_bytes(b"".join(Babilong("qa1", expand("text:test"), length=9000).document(1).pieces()))
+    return path
+
+
+BANK = Bank(expand("text:shakespeare/macbeth"), Bytes())
+
+
+def told(pieces) -> tuple[str, list[tuple[int, str]]]:
+    """Give the text of pieces, and where in it which answers end."""
+    tokens = np.concatenate([piece.tokens for piece in pieces])
+    numbers = np.concatenate([piece.answers for piece in pieces])
+    found = []
+    for number in range(1, numbers.max(initial=0) + 1):
+        places = np.flatnonzero(numbers == number)
+        found.append((int(places[0]), bytes(tokens[places].tolist()).decode()))
+    return bytes(tokens.tolist()).decode(), found
+
+
+def check(text: str, found: list[tuple[int, str]]) -> None:
+    """Answer qa1's questions by the text before them."""
+    for place, answer in found:
+        person = re.search(r"Where is (\w+)\?$", text[:place])[1]
+        rooms = re.findall(rf"{person} (?:went|moved|travelled|journeyed)(?: back)? to the (\w+)\.", text[:place])
+        assert rooms[-1].startswith(answer.strip(" ."))  # the last may be cut
+
+
+@pytest.mark.parametrize("facts_alone", [True, False])
+def test_what_is_learnt_from_is_true(facts_alone):
+    count = 0
+    for seed in range(20):
+        made = document("qa1", BANK, Random(seed), length=1500, facts_alone=facts_alone)
+        assert made.tokens.shape == made.answers.shape == (1500,)
+        text, found = told([made])
+        check(text, found)
+        count += len(found)
+    assert count > 40
+
+
+def test_a_stream_tells_the_truth_over_its_pieces_and_goes_on_where_it_was():
+    options = {"length": 400, "mean": 5.0, "rates": (0.5, 3.0), "seed": "7"}
+    stream, pieces, places = Stream(["qa1"], BANK, **options), [], []
+    for piece in islice(stream, 40):
+        if stream.piece == 1 and pieces:
+            check(*told(pieces))
+            pieces = []
+        pieces.append(piece)
+        places.append((stream.number, stream.piece))
+    assert places[-1][0] > 2
+    again = Stream(["qa1"], BANK, **options)
+    again.open(*places[-1])
+    for one, other in zip(islice(stream, 10), islice(again, 10), strict=True):
+        assert np.array_equal(one.tokens, other.tokens)
+        assert np.array_equal(one.answers, other.answers)
+
+
+@pytest.mark.parametrize("task", ["qa4", "qa15", "qa18", "qa20", "needle", "passkey"])
+def test_stories_that_end_do_not_end_a_document(task):
+    units = list(islice(tell(task, BANK, Random(0), facts=1.0, questions=0.0), 60))
+    assert sum(unit.answer > 0 for unit in units) > 5
+
+
+def test_the_vocabulary_knows_the_facts():
+    text = " ".join(words(expand("text:shakespeare/phoenix_and_the_turtle"), ["qa1"]))
+    assert "Let the bird of loudest lay" in text
+    assert "Where is Mary?" in text
+
+
+def test_stages_then_streams(run):
+    rows = (Path(run) / "metrics.csv").read_text().splitlines()
+    names = rows[0].split(",")
+    stage = [float(row.split(",")[names.index("stage")]) for row in rows[1:]]
+    assert stage == sorted(stage)
+
+
+def module(**options):
+    recipe = settings.read(settings.find("babilong"), parsing.override({**SMALL, **options}))
+    return build(recipe)
+
+
+def test_an_answer_counts_where_all_of_it_is_right():
+    from recurra.recipes.questions import _share
+
+    numbers = np.array([[0, 1, 1, 0, 2, 2], [0, 0, 1, 1, 0, 0]])
+    right = torch.tensor([True, True, True, False, True, True])
+    assert _share(right, numbers) == pytest.approx(2 / 3)
+
+
+def test_promotion_needs_a_full_window():
+    learner = module(**{"reading.promote_at": 0.9, "reading.window": 3})
+    for share in (1.0, 0.5, 1.0, float("nan"), 1.0):
+        learner._promote(share)
+    assert learner.stage == 0  # 0.5, 1 and 1
+    learner._promote(1.0)
+    assert (learner.stage, learner.graduated) == (1, False)
+
+
+def test_the_penalty_lowers_what_is_written():
+    torch.manual_seed(0)
+    memory = build_memory("delta_net", 16, heads=2)
+    x = torch.randn(2, 9, 16)
+    with gates.heard() as strengths:
+        memory(x)
+    (strength,) = strengths
+    assert strength.shape == (2, 9, 2)
+    strength.mean().backward()
+    assert memory.strength.weight.grad.abs().sum() > 0
+    with gates.heard() as nothing:
+        build_memory("linear_attention", 16)(x)
+    assert nothing == []
+    memory(x)
+    assert len(strengths) == 1  # nothing is heard afterwards
+
+
+def test_evaluation(run):
+    result = evaluate(run, grid={"task": ["qa1", "qa6"], "length": ["0", "500"]}, episodes=6)
+    assert [(row["task"], row["length"]) for row in result["rows"]] == [
+        ("qa1", "0"), ("qa1", "500"), ("qa6", "0"), ("qa6", "500"),
+    ]  # fmt: skip
+    for row in result["rows"]:
+        assert {"tokens_per_second", "resident_bytes", "state_bytes", "by_depth"} <= row.keys()
+        assert row["episodes"] == 6
+    again = evaluate(run, grid={"task": ["qa1", "qa6"], "length": ["0", "500"]}, episodes=6, environments=2)
+    assert [row["success_rate"] for row in again["rows"]] == [row["success_rate"] for row in result["rows"]]
+    several = evaluate(run, env={"questions": 3, "length": "500"}, episodes=4)
+    assert several["episodes"] > 4
+
+
+def test_what_evaluation_judges_is_what_the_reader_says(run):
+    reader = load_reader(run)
+    task = Babilong("qa1", expand("text:test"), length=2000, seed=3)
+    found = answers(reader, task, episodes=3, at_once=3)
+    for number, answer in enumerate(found):
+        *_, state = reader.stream(task.document(number).pieces(777))
+        assert reader.ask([answer.question], state) == [answer.said]
+    shares = by_depth(found)
+    assert len(shares) == 5
+    assert sum(share is not None for share in shares) <= 3
+
+
+def test_the_published_files(run, tmp_path):
+    rows = [{"input": "Mary went to the garden.", "question": "Where is Mary? ", "target": "garden"}] * 3
+    (tmp_path / "qa1").mkdir()
+    for length in ("0k", "1k"):
+        (tmp_path / "qa1" / f"{length}.json").write_text(json.dumps(rows))
+    result = evaluate(run, data=str(tmp_path), episodes=2)
+    assert [(row["task"], row["length"], row["episodes"]) for row in result["rows"]] == [
+        ("qa1", "0k", 2), ("qa1", "1k", 2),
+    ]  # fmt: skip
+
+
+def test_a_report(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    grid = {"task": ["qa1", "qa4"], "length": ["0", "500"]}
+    result = evaluate(run, grid=grid, episodes=4, report=str(tmp_path / "report"))
+    page = Path(result["report"]).read_text()
+    assert "<th>500</th>" in page
+    assert "ARMT" in page
+    assert "Llama-3.1-70B" in page
+    assert "76.6" in page
+    assert {path.name for path in Path(result["report"]).parent.iterdir()} == {"index.html", "grid-1.svg", "speed.svg"}
+
+
+QUESTIONS = ["Where is Mary?", "Where is John?", "Where is Daniel?"]
+
+
+def said(result) -> list[list[str]]:
+    return [[answer["answer"] for answer in row["answers"]] for row in result["documents"]]
+
+
+def test_reading_once_answers_all_and_later_too(run, book, tmp_path):
+    state = str(tmp_path / "state")
+    whole = read(str(book), reader=run, questions=QUESTIONS, state_out=state)
+    assert [answer["question"] for answer in whole["documents"][0]["answers"]] == QUESTIONS
+    assert whole["documents"][0]["bytes"] == 9000
+    assert whole["documents"][0]["bits_per_byte"] is None
+    for question, answer in zip(QUESTIONS, said(whole)[0], strict=True):
+        assert said(read(str(book), reader=run, questions=[question], piece=100)) == [[answer]]
+    written = Path(state).read_bytes()
+    later = read([], reader=run, questions=QUESTIONS, state_in=state)
+    assert said(later) == said(whole)
+    assert later["documents"][0]["tokens"] == 0
+    assert Path(state).read_bytes() == written
+
+
+def test_several_documents_in_one_batch(run, book, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("Mary went to the garden. John moved to the office.")
+    paths, state = [str(book), str(short), str(book)], str(tmp_path / "states")
+    alone = read(paths, reader=run, questions=QUESTIONS)
+    together = read(paths, reader=run, questions=QUESTIONS, at_once=3, piece=500, state_out=state)
+    assert said(together) == said(alone)
+    for name in ("bytes", "tokens"):
+        assert [row[name] for row in together["documents"]] == [row[name] for row in alone["documents"]]
+    assert said(read([], reader=run, questions=QUESTIONS, state_in=state)) == said(alone)
+
+
+def test_stopped_in_the_middle_and_resumed(run, book, tmp_path):
+    whole, half = str(tmp_path / "whole"), str(tmp_path / "half")
+    wanted = read(str(book), reader=run, questions=QUESTIONS, state_out=whole)
+    beginning = tmp_path / "beginning.txt"
+    content = book.read_bytes()
+    beginning.write_bytes(content[: content.index(b" ", 4000)])
+    read(str(beginning), reader=run, state_out=half)
+    resumed = read(str(book), reader=run, questions=QUESTIONS, state_in=half, resume=True, state_out=half)
+    assert said(resumed) == said(wanted)
+    assert resumed["documents"][0]["bytes"] == 9000
+    for name, tensor in load_file(half).items():
+        torch.testing.assert_close(tensor, load_file(whole)[name], rtol=1e-4, atol=1e-5)
+
+
+def test_answers_as_it_goes(run, book):
+    (row,) = read(str(book), reader=run, questions=QUESTIONS[:1], answers_every=1000)["documents"]
+    at = [answer["at"] for answer in row["answers"]]
+    assert len(at) == row["tokens"] // 1000 + 1
+    assert [place // 1000 for place in at[:-1]] == list(range(1, len(at)))
+    assert all(place % 1000 < 150 for place in at[:-1])
+    assert at[-1] == row["tokens"]
+
+
+def test_a_state_of_another_reader_is_refused(run, book, tmp_path):
+    other = train("babilong", root=str(tmp_path), **{**SMALL, "seed": 1})["run"]
+    state = str(tmp_path / "state")
+    read(str(book), reader=run, state_out=state)
+    with pytest.raises(UserError, match="the state of another model, though of the same form"):
+        read([], reader=other, questions=QUESTIONS, state_in=state)
+    tensors = load_file(state)
+    save_file(tensors, state, {"format": "recurra-state", "version": "0"})
+    with pytest.raises(UserError, match="is of state format 0, this version reads 1"):
+        read([], reader=run, questions=QUESTIONS, state_in=state)
+
+
+def test_a_state_of_as_many_documents(run, book, tmp_path):
+    state = str(tmp_path / "state")
+    read([str(book), str(book)], reader=run, at_once=2, state_out=state)
+    with pytest.raises(UserError, match="is the state of 2 documents, read here are 1: name as many, with --at-once 2"):
+        read(str(book), reader=run, state_in=state)
+
+
+def test_reading_leaves_no_trace_of_questions(run):
+    reader = load_reader(run)
+    *_, state = reader.stream([b"Mary went to the garden. John moved to the office."])
+    before = {name: tensor.clone() for name, tensor in states.fields(state)}
+    reader.ask(QUESTIONS, state)
+    assert all(torch.equal(before[name], tensor) for name, tensor in states.fields(state))
+
+
+def test_a_reader_with_a_vocabulary_is_saved_with_it(run):
+    reader = load_reader(run)
+    assert json.loads(reader.config["tokenizer"])["model"]["type"] == "BPE"
+    assert reader.tokens.size == reader.config["vocabulary"] == 300
+
+
+def test_mistakes_are_told(run, book, tmp_path):
+    plain = Reader(memory="gru", dim=8, layers=1)
+    with pytest.raises(UserError, match="was not trained to answer"):
+        plain.ask(["Where is Mary?"], plain.initial_state(1))
+    with pytest.raises(UserError, match="not to go on with a text"):
+        read(str(book), reader=run, write=5)
+    with pytest.raises(UserError, match="babilong has no option 'lenght'; did you mean 'length'"):
+        evaluate(run, env={"lenght": "4k"})
+    with pytest.raises(UserError, match="leave --env and --grid out with --data"):
+        evaluate(run, env={"length": "4k"}, data=str(book))
+    with pytest.raises(UserError, match="videos are of agents that act"):
+        evaluate(run, video=str(tmp_path / "film"))
+    for wrong, message in [
+        ({"env.tasks": ["qa21"]}, "there is no task 'qa21'"),
+        ({"env.tasks": []}, "names no task"),
+        ({"env.tokens": "words"}, "env.tokens must be bpe, bytes or the path"),
+        ({"env.tokens": "none.json"}, "no such tokenizer file"),
+        ({"reading.segments": [2, 1]}, "must be numbers that grow"),
+        ({"reading.segments": [64]}, "must hold the longest documents"),
+        ({"reading.streams": 3}, "must be reading.tokens"),
+        ({"reading.facts": [0, 1]}, "two numbers above 0"),
+        ({"memory": "linear_attention", "memory_options": {"heads": 2}}, "does not say how strongly it writes"),
+        ({"devices": 2}, "learnt in one process"),
+        ({"evaluation.length": "long"}, "is no length in tokens"),
+    ]:
+        with pytest.raises((UserError, FileNotFoundError), match=message):
+            train("babilong", root=str(tmp_path / "runs"), **{**SMALL, **wrong})
