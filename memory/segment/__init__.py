@@ -4,5 +4,6 @@ from recurra.memory.segment.armt import ARMT
 from recurra.memory.segment.parts import SegmentState
 from recurra.memory.segment.rmt import RMT
 from recurra.memory.segment.transformer_xl import TransformerXL
+from recurra.memory.segment.wrap import LanguageModel, wrap
 
-__all__ = ["ARMT", "RMT", "SegmentState", "TransformerXL"]
+__all__ = ["ARMT", "RMT", "LanguageModel", "SegmentState", "TransformerXL", "wrap"]
