@@ -10,25 +10,31 @@ import torch
 from recurra.errors import UserError
 
 
-def seconds(function: Callable[[], object], *, budget: float = 1.0, least: int = 3) -> float:
+def seconds(
+    function: Callable[[], object],
+    *,
+    budget: float = 1.0,
+    least: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Give the median time of a call: after one to warm up, as many as fit the budget, at least ``least``.
 
     A first call that takes more than the budget has warmed up on its way, and stands for all.
     """
-    if (first := _once(function)) > budget:
+    if (first := _once(function, clock)) > budget:
         return first
     times: list[float] = []
     while len(times) < least or sum(times) < budget:
-        times.append(_once(function))
+        times.append(_once(function, clock))
     return statistics.median(times)
 
 
-def _once(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _once(function: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
     function()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def require_counts(**options: int | Sequence[int]) -> None:

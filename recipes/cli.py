@@ -212,6 +212,7 @@ def bench(arguments: list[str]) -> Answer:
         "mlp_memory": "the operation of the MLP memories, beside what products of matrices can do",
         "rl": "environment steps per second of agents",
         "grid": "environment steps per second of grid worlds",
+        "segment": "diagonal batching of a segment memory, beside segment by segment",
     }
     parser = _parser("bench", bench)
     parser.usage = "recurra bench WHAT [--out FILE] [--json] [--option value ...]"
@@ -223,7 +224,7 @@ def bench(arguments: list[str]) -> Answer:
     what, *rest = arguments
     if what not in listed:
         raise UserError(f"there is no benchmark {what!r}; {nearest(what, listed)}")
-    from recurra.benchmarks import grid, memories, mlp, results, timing, training
+    from recurra.benchmarks import grid, memories, mlp, results, segment, timing, training
     from recurra.recipes import devices, parsing
 
     inner = parsing.parser(f"recurra bench {what}")
@@ -234,6 +235,7 @@ def bench(arguments: list[str]) -> Answer:
         "mlp_memory": mlp.run,
         "rl": training.run,
         "grid": grid.run,
+        "segment": segment.run,
     }
     inner.add_function_arguments(measured[what], skip={"train"})
     inner.add_argument(

