@@ -216,6 +216,10 @@ class Questions(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from where `on_save_checkpoint` was called."""
         saved = checkpoint["questions"]
+        if checkpoint["agent"]["tokenizer"] != self.agent.config["tokenizer"]:
+            raise UserError(
+                "the checkpoint is of other documents, from which another vocabulary is learnt: name the same"
+            )
         self.done, self.stage = saved["done"], saved["stage"]
         self.shares.extend(saved["shares"])
         for stream, place in zip(self.streams, saved["streams"], strict=True):

@@ -432,7 +432,7 @@ class QuestionsOptions(LearningOptions):
         _require(whole, f"reading.segments must be numbers that grow, such as [0,1,2,4], got {self.segments}")
         longest = max(self.segments) * self.segment
         _require(longest <= self.tokens, f"reading.tokens must hold the longest documents, of {longest} tokens")
-        _require(0 < self.promote_at <= 1, f"reading.promote_at must lie in 0..1, got {self.promote_at}")
+        _require(0 <= self.promote_at <= 1, f"reading.promote_at must lie in 0..1, got {self.promote_at}")
         fits = self.streams * self.piece == self.tokens
         _require(fits, f"reading.streams times reading.piece must be reading.tokens, {self.tokens}")
         _require(self.document >= 1, f"reading.document must be at least 1, got {self.document}")

@@ -1,5 +1,6 @@
 """Readers that answer: what they learn from is true, training goes through its stages, reading once answers all."""
 
+import io
 import json
 import re
 from itertools import islice
@@ -9,6 +10,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from recurra.agents import Reader
@@ -41,7 +43,7 @@ SMALL = {
     "reading.piece": 64,
     "reading.segment": 32,
     "reading.segments": [0, 1, 2],
-    "reading.promote_at": 0.01,
+    "reading.promote_at": 0,
     "reading.window": 1,
     "evaluation.episodes": 2,
     "evaluation.length": "500",
@@ -127,12 +129,35 @@ def test_stages_then_streams(run):
     rows = (Path(run) / "metrics.csv").read_text().splitlines()
     names = rows[0].split(",")
     stage = [float(row.split(",")[names.index("stage")]) for row in rows[1:]]
-    assert stage == sorted(stage)
+    assert stage == [1, 2, 3, 3]
+    streamed = [row.split(",")[names.index("stream_accuracy")] != "" for row in rows[1:]]
+    assert streamed == [False, False, False, True]
+
+
+@pytest.mark.parametrize("memory", ["none", "gru", "lstm", "gated_delta_net", "window", "titans", "mamba2"])
+def test_any_memory_learns(memory, tmp_path):
+    options = {**SMALL, "memory": memory, "memory_options": {}, "reading.write_penalty": 0, "evaluation.episodes": 1}
+    result = train("babilong", root=str(tmp_path), **options)
+    assert result["metrics"]["held_out_accuracy"] in (0, 1)
+    before = module(**options).agent.state_dict()
+    after = load_reader(result["run"]).state_dict()
+    assert all(not torch.equal(before[name], after[name]) for name in before if "memory" in name and "weight" in name)
 
 
 def module(**options):
     recipe = settings.read(settings.find("babilong"), parsing.override({**SMALL, **options}))
     return build(recipe)
+
+
+def test_a_run_whose_books_have_changed_is_not_resumed(tmp_path):
+    books = tmp_path / "books"
+    books.mkdir()
+    (books / "one.txt").write_text("It was the best of times, it was the worst of times, it was so. " * 50)
+    result = train("babilong", root=str(tmp_path), **{**SMALL, "env.documents": [str(books)]})
+    (Path(result["run"]) / "result.json").unlink()
+    (books / "one.txt").write_text("Call me Ishmael, some years ago and never mind how long precisely. " * 50)
+    with pytest.raises(UserError, match="the checkpoint is of other documents"):
+        train("babilong", root=str(tmp_path), resume=result["run"])
 
 
 def test_an_answer_counts_where_all_of_it_is_right():
@@ -273,6 +298,16 @@ def test_answers_as_it_goes(run, book):
     assert [place // 1000 for place in at[:-1]] == list(range(1, len(at)))
     assert all(place % 1000 < 150 for place in at[:-1])
     assert at[-1] == row["tokens"]
+
+
+def test_a_terminal_shows_how_reading_goes(run, book):
+    shown = io.StringIO()
+    read(str(book), reader=run, piece=500, console=Console(file=shown, force_terminal=True, width=200))
+    assert "tokens/s" in shown.getvalue()
+    assert "9,000 bytes" in shown.getvalue()
+    plain = io.StringIO()
+    read(str(book), reader=run, console=Console(file=plain))
+    assert plain.getvalue() == ""
 
 
 def test_a_state_of_another_reader_is_refused(run, book, tmp_path):
