@@ -294,6 +294,8 @@ def test_arrays_are_the_callers_own():
         ({"maps": "a.A", "agents": 2}, "there are starts for 1 agents, not for 2"),
         ({"maps": "...\n.#.", "agents": 3}, "3 agents do not fit"),
         ({"reward": "spars"}, "did you mean 'sparse'"),
+        ({"maps": "bottleneck", "options": {"corridor": []}}, "corridor must be a whole number or a pair"),
+        ({"maps": "bottleneck", "options": {"corridor": "long"}}, "corridor must be a whole number or a pair"),
         ({"maps": "bottleneck", "agents": 40}, "at most 36 agents"),
     ],
 )

@@ -29,6 +29,8 @@ def test_marks_are_where_starts_and_goals_may_be():
     rng = np.random.default_rng(0)
     drawn = {tuple(np.concatenate(place(map, 1, rng)).tolist()) for _ in range(99)}
     assert drawn == {(0, 1), (0, 3), (3, 1)}
+    corner = Map(np.zeros((2, 2), dtype=bool), may_goal=np.array([[True, False], [False, False]]))
+    assert {tuple(np.concatenate(place(corner, 1, rng)).tolist()) for _ in range(99)} == {(1, 0), (2, 0), (3, 0)}
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from recurra.envs.grid.maps import Map, parse, read
 from recurra.envs.grid.parallel import GridParallel
 from recurra.envs.grid.placing import pogema_instance
 from recurra.envs.grid.rewards import REWARDS, Moved
+from recurra.envs.grid.steps import TeamStep
 from recurra.envs.grid.vector import GridVector
-from recurra.envs.grid.worlds import GridWorlds, TeamStep
+from recurra.envs.grid.worlds import GridWorlds
 
 __all__ = [
     "GENERATORS",

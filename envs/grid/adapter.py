@@ -13,7 +13,7 @@ from recurra.envs.grid.maps import Map
 from recurra.envs.grid.movement import MOVES
 from recurra.envs.grid.observing import OBSERVATIONS, Observer
 from recurra.envs.grid.scores import Scores
-from recurra.envs.grid.worlds import Frame, TeamStep
+from recurra.envs.grid.steps import Frame, TeamStep
 from recurra.errors import UserError, nearest
 
 

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from recurra.envs.grid.worlds import Frame, TeamStep
+from recurra.envs.grid.steps import Frame, TeamStep
 from recurra.errors import UserError
 
 _CELL = 20

@@ -173,8 +173,9 @@ def bottleneck(rng: np.random.Generator, agents: int, *, corridor: Whole = CORRI
     """
     if agents > 36:
         raise UserError(f"two rooms of 18 cells hold at most 36 agents, got {agents}")
-    several = not isinstance(corridor, int | np.integer) and len(corridor) != 2
-    length = _whole("corridor", int(rng.choice(np.array(corridor))) if several else corridor, 1, rng)
+    if isinstance(corridor, Sequence) and not isinstance(corridor, str) and len(corridor) > 2:
+        corridor = corridor[int(rng.integers(len(corridor)))]
+    length = _whole("corridor", corridor, 1, rng)
     obstacles = np.ones((length + 4, 9), dtype=bool)
     obstacles[:2] = obstacles[-2:] = False
     obstacles[:, 4] = False

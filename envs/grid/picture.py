@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recurra.envs.grid.worlds import Frame
+from recurra.envs.grid.steps import Frame
 
 
 def picture(frame: Frame) -> str:

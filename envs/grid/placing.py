@@ -32,9 +32,12 @@ def place(map: Map, agents: int, rng: np.random.Generator) -> tuple[Cells, Cells
         Cells, row times width plus column, ``(agents,)`` each; None if they do not fit.
     """
     labels = labelled(map)
-    if map.may_start is None or map.may_goal is None:
-        return paired(labels, rng.permutation(np.flatnonzero(labels >= 0)), agents)
-    starts, goals = (np.flatnonzero(may.reshape(-1) & (labels >= 0)) for may in (map.may_start, map.may_goal))
+    free = labels >= 0
+    if map.may_start is None and map.may_goal is None:
+        return paired(labels, rng.permutation(np.flatnonzero(free)), agents)
+    starts, goals = (
+        np.flatnonzero(free if may is None else free & may.reshape(-1)) for may in (map.may_start, map.may_goal)
+    )
     if len(starts) < agents or len(goals) < agents:
         return None
     for _ in range(_TRIES):
