@@ -503,10 +503,10 @@ def combination(seed):
 
 @pytest.mark.parametrize("seed", [*range(20), *(pytest.param(n, marks=pytest.mark.slow) for n in range(20, 200))])
 def test_a_combination_obeys_the_laws(seed):
-    """Learning amplifies rounding, most where a slope has a steep place: float32 has ten times its usual allowance."""
-    _, block = combination(seed)
+    """A slope that jumps may take the other side in float32: ten times the usual allowance for the mixture."""
+    options, block = combination(seed)
     figures = laws.measure(block, cases=1, seed=seed, time=12)
-    allowed = laws.BOUNDS | {"numbers": 1e-3}
+    allowed = laws.BOUNDS | ({"numbers": 1e-3} if options["bias"] == "huber_mixture" else {})
     assert {law: figure for law, figure in figures.items() if figure > allowed[law]} == {}
 
 

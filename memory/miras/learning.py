@@ -147,17 +147,20 @@ def _written(learner: Learner, state: Learning, writes: Writes) -> Learning:
     vector = rule.architecture == "vector"
     sides = [(left[:, :, 0], right[:, :, 0]) if vector else (left.mT, right) for left, right in pairs]
 
-    def less(weights: Weights) -> Weights:
-        """Take the token's gradient away."""
-        return tuple(torch.addcmul(w, *side, value=-1) for w, side in zip(weights, sides, strict=True))
+    def less(weights: Weights, *, new: bool) -> Weights:
+        """Take the token's gradient away, in place where the weights are new: another copy of them is what costs."""
+        pairs = zip(weights, sides, strict=False)
+        return tuple(w.addcmul_(*side, value=-1) if new else torch.addcmul(w, *side, value=-1) for w, side in pairs)
 
     _, written, momentum, shown = state
-    written, shown = _decayed(rule, written, keep), _decayed(rule, shown, keep)
+    written, shown, new = _decayed(rule, written, keep), _decayed(rule, shown, keep), keep is not None
     if momentum and carry is not None:
-        momentum = less(tuple((carry[:, :, 0] if vector else carry) * s for s in momentum))
-        written, shown = (tuple(z + s for z, s in zip(w, momentum, strict=False)) for w in (written, shown))
+        momentum = less(tuple((carry[:, :, 0] if vector else carry) * s for s in momentum), new=True)
+        written, shown = (
+            tuple(z.add_(s) if new else z + s for z, s in zip(w, momentum, strict=False)) for w in (written, shown)
+        )
     else:
-        written, shown = less(written), less(shown) if shown else ()
+        written, shown = less(written, new=new), less(shown, new=new)
     if rule.retention in retentions.MAPPED:
         written = tuple(retentions.settled(rule.retention, z) for z in written)
     return state._replace(written=written, momentum=momentum, shown=shown)
