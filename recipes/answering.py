@@ -116,7 +116,8 @@ def evaluate(
     Returns:
         ``run``, ``task``, ``episodes``, ``success_rate`` (the share of questions answered, as BABILong judges), of the
         first row, and ``rows``, where each has these, the options of the grid, ``by_depth`` (the share in each fifth of
-        the document, None where nothing stood), ``tokens_per_second``, ``resident_bytes`` and ``state_bytes``.
+        the document, None where nothing stood), ``tokens_per_second`` (of GPT-2's, by the ratio of
+        `CHARACTERS_PER_TOKEN`, like the lengths), ``resident_bytes`` and ``state_bytes``.
 
     Raises:
         UserError: if a run, an option or a value is wrong.
@@ -135,7 +136,9 @@ def evaluate(
                 trials.append((run, reader, {"task": task, "length": length}, (task, documents[:episodes])))
             continue
         for point in evaluation.points(_grid(env, grid, trained)):
-            trials.append((run, reader, point, _task({**trained, **env, **point}, seed)))
+            options = {**trained, **env, **point}
+            shown = {"task": options["task"], "length": options["length"], **point}
+            trials.append((run, reader, shown, _task(options, seed)))
     rows = []
     for run, reader, point, made in trials:
         reader.to(where)
@@ -188,7 +191,6 @@ def _row(
     return {
         "run": run,
         "memory": reader.config["memory"],
-        "task": "",
         **point,
         "episodes": len(found),
         "success_rate": float(right.mean()),

@@ -116,18 +116,17 @@ def speed(rows: list[dict[str, Any]], path: Path) -> None:
 
     canvas = Figure(figsize=(7, 5), layout="constrained")
     upper, lower = canvas.subplots(2, 1, sharex=True)
-    for label in dict.fromkeys((row["run"], row["task"]) for row in rows):
-        own = sorted(
-            (_size(str(row.get("length", ""))), index)
-            for index, row in enumerate(rows)
-            if (row["run"], row["task"]) == label
-        )
-        at = [size for size, _ in own]
-        name = label[1] if len({row["run"] for row in rows}) == 1 else " ".join(label)
-        upper.plot(at, [rows[index]["tokens_per_second"] for _, index in own], marker="o", label=name)
-        lower.plot(at, [rows[index]["resident_bytes"] / 2**20 for _, index in own], marker="o")
+    _, lengths, _ = _cells(rows)
+    for run, task in dict.fromkeys((row["run"], row["task"]) for row in rows):
+        own = {str(row.get("length", "")): row for row in rows if (row["run"], row["task"]) == (run, task)}
+        at = [place for place, length in enumerate(lengths) if length in own]
+        found = [own[lengths[place]] for place in at]
+        name = task if len({row["run"] for row in rows}) == 1 else f"{run} {task}"
+        upper.plot(at, [row["tokens_per_second"] for row in found], marker="o", label=name)
+        lower.plot(at, [row["resident_bytes"] / 2**20 for row in found], marker="o")
     upper.set(ylabel="tokens per second", ylim=(0, None))
-    lower.set(ylabel="resident memory, MiB", xlabel="length in characters", xscale="symlog", ylim=(0, None))
+    lower.set(ylabel="resident memory, MiB", xlabel="length in GPT-2 tokens", ylim=(0, None))
+    lower.set_xticks(range(len(lengths)), lengths)
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
     upper.legend(fontsize="small")

@@ -153,6 +153,9 @@ def test_the_published_sets_are_read(tmp_path):
     (tmp_path / "qa1" / "2k.json").write_text('[{"input": 5}]')
     with pytest.raises(UserError, match="none of BABILong's files"):
         load(tmp_path)
+    (tmp_path / "qa1" / "2k.json").write_text("[]")
+    with pytest.raises(UserError, match="holds no documents"):
+        load(tmp_path)
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(UserError, match="does not say its task"):
         load(tmp_path / "other.json")

@@ -206,6 +206,8 @@ def test_evaluation(run):
     assert [row["success_rate"] for row in again["rows"]] == [row["success_rate"] for row in result["rows"]]
     several = evaluate(run, env={"questions": 3, "length": "500"}, episodes=4)
     assert several["episodes"] > 4
+    (row,) = evaluate(run, env={"task": "qa4", "length": "500"}, episodes=2)["rows"]
+    assert (row["task"], row["length"]) == ("qa4", "500")
 
 
 def test_what_evaluation_judges_is_what_the_reader_says(run):

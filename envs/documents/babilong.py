@@ -219,9 +219,12 @@ def _read(file: Path) -> list[Given]:
             rows = json.loads(content)
         except json.JSONDecodeError:  # an object a line
             rows = [json.loads(line) for line in content.splitlines() if line.strip()]
-        return [Given(str(row["input"]), str(row["question"]), str(row["target"])) for row in rows]
+        found = [Given(str(row["input"]), str(row["question"]), str(row["target"])) for row in rows]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{file} is none of BABILong's files: input, question and target of each document") from error
+    if not found:
+        raise UserError(f"{file} holds no documents")
+    return found
 
 
 def right(task: str, question: str, answer: str, output: str) -> bool:
