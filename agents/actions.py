@@ -57,13 +57,33 @@ class Actions(nn.Module):
     def policy(self, numbers: Tensor) -> Distribution:
         """Give the policy that numbers ``(..., width)`` describe; actions are ``(..., *shape)``, integers from 0."""
         if self.log_std is not None:
-            mean = numbers.reshape(*numbers.shape[:-1], *self.log_std.shape)
-            normal = Normal(mean, self.log_std.to(mean.dtype).exp().expand_as(mean), validate_args=False)
+            normal = Normal(*self._gaussian(numbers, self.log_std), validate_args=False)
             return Independent(normal, self.log_std.dim(), validate_args=False)
+        choice = Categorical(logits=self._logits(numbers), validate_args=False)
+        return Independent(choice, self.axes, validate_args=False) if self.axes else choice
+
+    def draw(self, numbers: Tensor) -> Tensor:
+        """Draw actions from the policy that numbers describe, without the cost of a distribution's own bookkeeping."""
+        if self.log_std is not None:
+            return torch.normal(*self._gaussian(numbers, self.log_std))
+        logits = self._logits(numbers)
+        # Of E / p, E ~ Exp(1) for each choice of probability p, each is the least with probability p.
+        race = torch.empty_like(logits).exponential_().clamp_(min=torch.finfo(logits.dtype).tiny).log_()
+        return torch.sub(logits, race, out=race).argmax(-1)
+
+    def likeliest(self, numbers: Tensor) -> Tensor:
+        """Give the likeliest actions of the policy that numbers describe."""
+        return self._logits(numbers).argmax(-1) if self.log_std is None else self._gaussian(numbers, self.log_std)[0]
+
+    def _gaussian(self, numbers: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+        mean = numbers.reshape(*numbers.shape[:-1], *log_std.shape)
+        return mean, log_std.to(mean.dtype).exp().expand_as(mean)
+
+    def _logits(self, numbers: Tensor) -> Tensor:
+        """Give a row of logits for each entry ``(..., *shape, most)``."""
         if self.axes == 0:
-            return Categorical(logits=numbers, validate_args=False)
-        logits = functional.pad(numbers, (0, 1), value=-torch.inf)[..., self.choices]
-        return Independent(Categorical(logits=logits, validate_args=False), self.axes, validate_args=False)
+            return numbers
+        return functional.pad(numbers, (0, 1), value=-torch.inf)[..., self.choices]
 
     def features(self, actions: Tensor) -> Tensor:
         """Describe a policy's actions in numbers ``(..., width)``: one-hot, or as they are clipped."""

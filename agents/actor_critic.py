@@ -136,20 +136,35 @@ class ActorCritic(OnHub, nn.Module):
             Policy and value ``(batch, time)`` for each observation, and the next state.
         """
         features, state = self.memory(self._encode(tokens, first, present), state, first=first, present=present)
-        return self._decide(features), state
+        return self.decide(features), state
 
     def step(
         self, tokens: Leaves | Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Output, Any]:
         """Read one observation of each stream: leaves ``(batch, *leaf_shape)``, first and present ``(batch,)``."""
+        features, state = self.read(tokens, state, first=first, present=present)
+        return self.decide(features), state
+
+    def read(
+        self, tokens: Leaves | Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Do what `step` does but for the decision: give features ``(batch, dim)`` and the next state."""
         x = self._encode(tokens, first, present)
         if present is None:
-            features, state = self.memory.step(x, state, first=first)
-        else:
-            flags = {"first": None if first is None else first[:, None], "present": present[:, None]}
-            features, state = self.memory(x[:, None], state, **flags)
-            features = features[:, 0]
-        return self._decide(features), state
+            return self.memory.step(x, state, first=first)
+        flags = {"first": None if first is None else first[:, None], "present": present[:, None]}
+        features, state = self.memory(x[:, None], state, **flags)
+        return features[:, 0], state
+
+    def decide(self, features: Tensor) -> Output:
+        """Give the policy and the value ``(...)`` that features ``(..., dim)`` lead to."""
+        value = self.critic(features).squeeze(-1)
+        return Output(self.actions.policy(self._numbers(features)), value.to(exact(value.dtype)))
+
+    def choose(self, features: Tensor, *, greedy: bool) -> Tensor:
+        """Give the policy's likeliest actions, or draw some."""
+        numbers = self._numbers(features)
+        return self.actions.likeliest(numbers) if greedy else self.actions.draw(numbers)
 
     @torch.no_grad()
     def act(
@@ -186,8 +201,8 @@ class ActorCritic(OnHub, nn.Module):
             raise UserError("this agent is told its rewards: act(obs, state, first, reward)")
         previous = self._told(before, torch.zeros(batch) if reward is None else reward)
         flags = {} if first is None and not previous else {"first": begin}
-        output, memory = self.step((*seen, *previous), memory, **flags)
-        chosen = output.policy.mode if greedy else output.policy.sample()
+        features, memory = self.read((*seen, *previous), memory, **flags)
+        chosen = self.choose(features, greedy=greedy)
         after = ActingState(memory, self.actions.features(chosen)) if self.previous_action else memory
         actions = self.actions.to_environment(chosen)
         return actions[0] if single else actions, after
@@ -252,6 +267,6 @@ class ActorCritic(OnHub, nn.Module):
         leaves = (tokens,) if isinstance(tokens, Tensor) else tokens
         return self.encoder(leaves, first=first, present=present)
 
-    def _decide(self, features: Tensor) -> Output:
-        numbers, value = self.actor(features), self.critic(features).squeeze(-1)
-        return Output(self.actions.policy(numbers.to(exact(numbers.dtype))), value.to(exact(value.dtype)))
+    def _numbers(self, features: Tensor) -> Tensor:
+        numbers = self.actor(features)
+        return numbers.to(exact(numbers.dtype))

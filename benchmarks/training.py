@@ -1,8 +1,10 @@
 """``recurra bench rl``: environment steps per second of training and of acting, beside sb3-contrib's RecurrentPPO."""
 
+import csv
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from gymnasium import spaces
@@ -12,6 +14,7 @@ from recurra.agents import ActorCritic
 from recurra.benchmarks.acting import acting
 from recurra.benchmarks.peers import script
 from recurra.benchmarks.timing import require_counts
+from recurra.errors import UserError
 from recurra.memory import state as states
 
 PEER = "RecurrentPPO"
@@ -21,12 +24,16 @@ CORRIDOR = [2, 32]
 
 
 class Measured(NamedTuple):
-    """What is known of a contestant: environment steps per second of training, and seconds of an acting step."""
+    """What is known of a contestant: environment steps per second of training, and seconds of an acting step.
+
+    Where it is compiled, ``start`` is the seconds of the first update, which the rate leaves out.
+    """
 
     per_second: float
     acting: list[float]
     parameters: int
     bytes: int
+    start: float | None = None
 
 
 def run(
@@ -44,6 +51,7 @@ def run(
     batches: Sequence[int] = (1, 16, 1024),
     budget: float = 0.5,
     peer_python: str | None = None,
+    compile: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure agents in training, whole loop beside whole loop, and in acting.
 
@@ -66,15 +74,19 @@ def run(
         batches: how many environments to act in at once.
         budget: seconds for each figure of acting, about.
         peer_python: a Python that has sb3-contrib; by default this one, if it has.
+        compile: compile our agents; their rate is then of what follows the first update, whose seconds stand beside it.
 
     Returns:
         A row for each figure: ``name``, ``what``, ``batch`` (environments), ``per_second`` (environment steps),
-        ``microseconds`` (of an acting step, all environments together), ``parameters``, ``bytes`` of state for one
-        stream, and ``ratio`` to the ``peer``.
+        ``microseconds`` (of an acting step, all environments together), ``start`` (seconds of the first update, where
+        it compiles), ``parameters``, ``bytes`` of state for one stream, and ``ratio`` to the ``peer``.
 
     Raises:
-        UserError: if there is no such memory, a number is less than 1, or ``peer_python`` cannot run the peer.
+        UserError: if there is no such memory, a number is less than 1, ``peer_python`` cannot run the peer, or there
+            are no updates after the one that compiles.
     """
+    if compile and updates < 2:
+        raise UserError("the first update compiles and is not counted: with --compile, updates must be at least 2")
     agents = {name: _agent(name, dim, expansion) for name in names or memory.names()}
     require_counts(rounds=rounds, updates=updates, batches=batches)
     equal = {"rollout": rollout, "epochs": epochs, "minibatches": minibatches}
@@ -82,12 +94,13 @@ def run(
     def ours(name: str) -> Measured:
         settings: dict[str, Any] = {f"ppo.{option}": value for option, value in equal.items()}
         settings |= {"ppo.sequence": rollout, "env.corridor": CORRIDOR, "curriculum": None, "memory": name}
-        settings |= {"dim": dim, "expansion": expansion, "environments": environments, "threads": 1}
+        settings |= {"dim": dim, "expansion": expansion, "environments": environments, "threads": 1, "compile": compile}
         told = train("tmaze", steps=updates * rollout * environments, **settings)
         agent = agents[name]
         parameters = sum(parameter.numel() for parameter in agent.parameters())
         size = states.nbytes(agent.memory.initial_state(1))
-        return Measured(told["steps_per_second"], acting(agent, batches, budget=budget), parameters, size)
+        rate, start = _steady(Path(told["run"])) if compile else (told["steps_per_second"], None)
+        return Measured(rate, acting(agent, batches, budget=budget), parameters, size, start)
 
     def peer(threads: int) -> Measured:
         options = {**equal, "corridor": CORRIDOR, "environments": environments, "updates": updates, "dim": dim}
@@ -117,6 +130,14 @@ def _agent(name: str, dim: int, expansion: float) -> ActorCritic:
     return ActorCritic(spaces.Box(-1, 1, (2,)), spaces.Discrete(4), memory=name, dim=dim, expansion=expansion)
 
 
+def _steady(run: Path) -> tuple[float, float]:
+    """Give the steps per second after a run's first update, and the seconds of that one."""
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [{name: float(row[name]) for name in ("steps", "seconds")} for row in csv.DictReader(file)]
+    first, last = rows[0], rows[-1]
+    return (last["steps"] - first["steps"]) / (last["seconds"] - first["seconds"]), first["seconds"]
+
+
 def _best(several: list[Measured]) -> Measured:
     quickest = [min(times) for times in zip(*(one.acting for one in several), strict=True)]
     return several[0]._replace(per_second=max(one.per_second for one in several), acting=quickest)
@@ -135,6 +156,7 @@ def _rows(
             "batch": batch,
             "per_second": rate,
             "microseconds": None if step is None else step * 1e6,
+            "start": measured[name].start if what == "training" else None,
             "parameters": measured[name].parameters,
             "bytes": measured[name].bytes,
             "ratio": rate / reference if compared and reference else None,

@@ -141,15 +141,17 @@ class Streams:
         obs, reward, terminated, truncated, info = self.env.step(actions)
         terminated, truncated = np.array(terminated, dtype=bool), np.array(truncated, dtype=bool)
         ended = terminated | truncated
-        key = "final_obs" if "final_obs" in info else "final_observation"
-        renewed = ended & info.get(f"_{key}", key in info)
+        final_obs = _copy(self.observation_space, obs)
+        renewed, success = np.zeros(self.num, dtype=bool), np.full(self.num, np.nan)
+        if ended.any():
+            key = "final_obs" if "final_obs" in info else "final_observation"
+            renewed = ended & info.get(f"_{key}", key in info)
+            if renewed.any():
+                _place(self.observation_space, final_obs, renewed, self._chosen(info[key], renewed))
+            success = _success(info.get("final_info", info), ended)
         waiting = ended & ~renewed
         if self._mode == "SameStep" and waiting.any():
             raise UserError("the environment declares autoreset SAME_STEP, but gives no final_obs when an episode ends")
-
-        final_obs = _copy(self.observation_space, obs)
-        if renewed.any():
-            _place(self.observation_space, final_obs, renewed, self._chosen(info[key], renewed))
         first = self._waiting | renewed
         self._waiting = waiting
         return Transition(
@@ -160,7 +162,7 @@ class Streams:
             final_obs=final_obs,
             first=first,
             present=~waiting,
-            success=_success(info.get("final_info", info), ended),
+            success=success,
         )
 
     def _chosen(self, last: Any, rows: NDArray[np.bool_]) -> Any:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from recurra.errors import UserError
 from recurra.memory.base import Memory, hide
+from recurra.memory.norms import RMSNorm
 
 
 class ShortConvolutionState(NamedTuple):
@@ -124,9 +125,9 @@ class Block(Memory):
         self.dim = memory.dim
         self.grain, self.bounded, self.team = memory.grain, memory.bounded, memory.team
         self.memory = memory
-        self.memory_norm = nn.RMSNorm(self.dim, eps=1e-6)
+        self.memory_norm = RMSNorm(self.dim)
         self.mlp = SwiGLU(self.dim, expansion=expansion) if expansion else None
-        self.mlp_norm = nn.RMSNorm(self.dim, eps=1e-6) if expansion else None
+        self.mlp_norm = RMSNorm(self.dim) if expansion else None
 
     def initial_state(self, batch: int, **options: Any) -> Any:
         """Give the memory's initial state: see `Memory.initial_state`."""

@@ -9,6 +9,7 @@ from recurra.errors import UserError
 from recurra.memory.base import Memory, hide
 from recurra.memory.blocks import Block
 from recurra.memory.catalogue import build, has_layers
+from recurra.memory.norms import RMSNorm
 
 
 class NetworkState(NamedTuple):
@@ -40,7 +41,7 @@ class Network(Memory):
             raise UserError(f"the grains of a network's layers must divide the largest, {self.grain}")
         self.bounded = all(layer.bounded for layer in memories)
         self.layers: Any = nn.ModuleList(memories)
-        self.norm = nn.RMSNorm(self.dim, eps=1e-6)
+        self.norm = RMSNorm(self.dim)
 
     def initial_state(self, batch: int, **options: Any) -> NetworkState:
         """Give the layers' initial states: see `Memory.initial_state`."""

@@ -18,6 +18,7 @@ from recurra.agents.encoder import Leaves
 from recurra.errors import UserError
 from recurra.memory import state as states
 from recurra.recipes import processes
+from recurra.recipes.compiling import compiled
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.rollout import Collector, Rollout
 from recurra.recipes.settings import PPOOptions
@@ -53,11 +54,14 @@ def advantages(
 
 
 class Batch(NamedTuple):
-    """Sequences to learn from, in the form of a state: tensors ``(sequences, time, ...)`` and the memory's starts."""
+    """Sequences to learn from, in the form of a state: tensors ``(sequences, time, ...)`` and the memory's starts.
+
+    Where ``present`` is None, all is.
+    """
 
     tokens: Leaves
     first: Tensor
-    present: Tensor
+    present: Tensor | None
     actions: Tensor
     log_probs: Tensor
     advantages: Tensor
@@ -94,6 +98,38 @@ def sequences(rollout: Rollout, length: int, *, discount: float, trace: float) -
     )
 
 
+def losses(agent: ActorCritic, batch: Batch, share: Tensor, *, options: PPOOptions) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the loss of sequences that are read again from their starts, and figures to watch.
+
+    All are means over what is present, of which every process has ``share`` on average: DDP takes the mean of the
+    processes' gradients, and that is then the gradient of one process on everyone's sequences.
+    """
+    present = batch.present
+
+    def known(figures: Tensor) -> Tensor:
+        return figures if present is None else figures.masked_fill(~present, 0.0)
+
+    def mean(figures: Tensor) -> Tensor:
+        return figures.sum() / share
+
+    output, _ = agent(batch.tokens, batch.starts, first=batch.first, present=present)
+    log_ratio = known(output.policy.log_prob(batch.actions) - batch.log_probs)
+    ratio, gain = log_ratio.exp(), known(batch.advantages)
+    policy_loss = -mean(torch.min(ratio * gain, ratio.clamp(1 - options.clip, 1 + options.clip) * gain))
+    value_loss = mean(known(output.value - batch.returns).square())
+    entropy = mean(known(output.policy.entropy()))
+    loss = policy_loss + options.value * value_loss - options.entropy * entropy
+    with torch.no_grad():
+        figures = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "divergence": mean(ratio - 1 - log_ratio),
+            "clipped": mean(((ratio - 1).abs() > options.clip).float()),
+        }
+    return loss, {name: figure.detach() for name, figure in figures.items()}
+
+
 class PPO(lightning.LightningModule):
     """An agent, the environments it learns in, and the updates.
 
@@ -105,6 +141,7 @@ class PPO(lightning.LightningModule):
         seed: names the episodes that begin anew at checkpoints, where environments cannot be saved.
         curriculum: what grows as the agent succeeds.
         devices: how many processes learn together, each in environments of its own.
+        compile: compile what is learnt by, see `recurra.recipes.compiling`.
     """
 
     def __init__(
@@ -117,12 +154,14 @@ class PPO(lightning.LightningModule):
         seed: int,
         curriculum: Curriculum | None = None,
         devices: int = 1,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.agent, self.collector, self.options, self.curriculum = agent, collector, options, curriculum
         self.updates, self.seed, self.devices, self.done = updates, seed, devices, 0
         self.metrics: dict[str, float] = {}
+        self._losses = compiled(losses) if compile else losses
         count = collector.streams.num * (options.rollout // options.sequence)
         if count < options.minibatches:
             raise UserError(
@@ -240,51 +279,27 @@ class PPO(lightning.LightningModule):
         """Update the agent by a rollout, several times over; give the means of the updates' figures."""
         options = self.options
         batch = sequences(rollout, options.sequence, discount=options.discount, trace=options.trace)
-        optimizer = self.optimizers()
-        seen: list[dict[str, float]] = []
+        optimizer: Any = self.optimizers()
+        weights = list(self.agent.parameters())
+        names: list[str] = []
+        seen: list[Tensor] = []
         for _ in range(options.epochs):
             for rows in torch.randperm(len(batch.first), device=batch.first.device).tensor_split(options.minibatches):
                 part = states.select(batch, rows)
+                assert part.present is not None
                 share = processes.mean(part.present.sum().float())
                 if not share:
                     continue
-                loss, figures = self.losses(part, share)
-                optimizer.zero_grad()  # type: ignore[union-attr]
+                part = part._replace(present=None) if part.present.all() else part
+                loss, figures = self._losses(self.agent, part, share, options=options)
+                optimizer.zero_grad()
                 self.manual_backward(loss)
-                figures["gradient_norm"] = nn.utils.clip_grad_norm_(self.agent.parameters(), options.gradient_norm)
-                optimizer.step()  # type: ignore[union-attr]
-                seen.append({name: figure.item() for name, figure in figures.items()})
-        everyones = list(chain(*processes.gather(seen)))
-        return {name: sum(figures[name] for figures in everyones) / len(everyones) for name in seen[0]}
-
-    def losses(self, batch: Batch, share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss of sequences that are read again from their starts, and figures to watch.
-
-        All are means over what is present, of which every process has ``share`` on average: DDP takes the mean of the
-        processes' gradients, and that is then the gradient of one process on everyone's sequences.
-        """
-
-        def mean(figures: Tensor) -> Tensor:
-            return figures.sum() / share
-
-        options, present = self.options, batch.present
-        output, _ = self.agent(
-            batch.tokens, batch.starts, first=batch.first, present=None if present.all() else present
-        )
-        ratio = (output.policy.log_prob(batch.actions) - batch.log_probs)[present].exp()
-        gain = batch.advantages[present]
-        policy_loss = -mean(torch.min(ratio * gain, ratio.clamp(1 - options.clip, 1 + options.clip) * gain))
-        value_loss = mean((output.value - batch.returns)[present].square())
-        entropy = mean(output.policy.entropy()[present])
-        figures = {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "divergence": mean(ratio - 1 - ratio.log()),
-            "clipped": mean(((ratio - 1).abs() > options.clip).float()),
-        }
-        loss = policy_loss + options.value * value_loss - options.entropy * entropy
-        return loss, {name: figure.detach() for name, figure in figures.items()}
+                figures["gradient_norm"] = nn.utils.clip_grad_norm_(weights, options.gradient_norm)
+                optimizer.step()
+                names = list(figures)
+                seen.append(torch.stack(list(figures.values())))
+        everyones = torch.tensor(list(chain(*processes.gather(torch.stack(seen).tolist()))), dtype=torch.float64)
+        return dict(zip(names, everyones.mean(0).tolist(), strict=True))
 
 
 def _mean(numbers: list[float]) -> float:

@@ -1,6 +1,7 @@
 """Acting in many environments at once, and keeping what an update needs of it."""
 
 from collections import deque
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from recurra.agents.moments import Moments
 from recurra.agents.spaces import tensors
 from recurra.envs import Streams
 from recurra.memory import state as states
+from recurra.recipes.compiling import compiled
 
 
 class Rollout(NamedTuple):
@@ -45,25 +47,31 @@ class Rollout(NamedTuple):
     starts: list[Any]
 
 
-class _Step(NamedTuple):
-    """What is kept of a step of all environments; see `Rollout`."""
-
-    tokens: Leaves
-    first: Tensor
-    present: Tensor
-    actions: Tensor
-    log_probs: Tensor
-    values: Tensor
-    rewards: Tensor
-    ends: Tensor
-
-
 class Episode(NamedTuple):
     """An episode that ended: its return, its length in steps, its success (NaN where the environment tells none)."""
 
     total: float
     length: int
     success: float
+
+
+@dataclass
+class _Acted:
+    """What is known while acting, step by step; all else is found for all steps at once.
+
+    Attributes:
+        taken: of each step what was read, the features and the actions.
+        came: of each step the rewards, the ends and successes, and the ``first`` and ``present`` of what was read.
+        cut: where episodes were truncated the step, the streams and the values that they would have gone on with.
+        starts: see `Rollout`.
+        following: features of the observations after the last step.
+    """
+
+    taken: list[tuple[Leaves, Tensor, Tensor]] = field(default_factory=list)
+    came: list[tuple[np.ndarray, ...]] = field(default_factory=list)
+    cut: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
+    starts: list[Any] = field(default_factory=list)
+    following: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 class RewardScale:
@@ -81,16 +89,19 @@ class RewardScale:
         self.count, self.mean, self.squares = streams, 0.0, 0.0
 
     def __call__(self, rewards: np.ndarray, ends: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Take the rewards ``(streams,)`` of a step into account where they are ``present``, and scale them."""
-        self.returns = self.discount * self.returns + rewards
-        seen = self.returns[present]
-        if len(seen):  # merged as in `Moments`, but in plain numbers: this happens at every step
-            count, mean = self.count + len(seen), float(seen.mean())
-            self.squares += float(seen.var()) * len(seen) + (mean - self.mean) ** 2 * self.count * len(seen) / count
-            self.mean += (mean - self.mean) * len(seen) / count
-            self.count = count
-        self.returns[ends] = 0.0
-        return rewards / np.sqrt(self.squares / self.count + 1e-8)
+        """Take rewards ``(time, streams)`` into account where they are ``present``; scale each by all until then."""
+        seen = np.empty_like(rewards)
+        for time, (reward, end) in enumerate(zip(rewards, ends, strict=True)):
+            seen[time] = self.returns = self.discount * self.returns + reward
+            self.returns[end] = 0.0
+        # Moments after each step, from sums of how far the returns are from the mean before.
+        away = np.where(present, seen - self.mean, 0.0)
+        counts = self.count + present.sum(1).cumsum()
+        sums = away.sum(1).cumsum()
+        squares = self.squares + np.square(away).sum(1).cumsum() - sums**2 / counts
+        self.mean += float(sums[-1] / counts[-1])
+        self.count, self.squares = int(counts[-1]), float(squares[-1])
+        return rewards / np.sqrt(squares / counts + 1e-8)[:, None]
 
     def take_up(self, moments: Moments) -> None:
         """Go on from what an agent knows, if it knows any and nothing was seen here yet."""
@@ -121,10 +132,18 @@ class Collector:
         discount: gamma, of the values that cut episodes are continued with.
         scale_rewards: see `RewardScale`; the figures of episodes are of the rewards as they came.
         window: how many of the last episodes the running figures are over.
+        compile: compile what is acted by, see `recurra.recipes.compiling`.
     """
 
     def __init__(
-        self, streams: Streams, *, seed: int, discount: float, scale_rewards: bool = True, window: int = 256
+        self,
+        streams: Streams,
+        *,
+        seed: int,
+        discount: float,
+        scale_rewards: bool = True,
+        window: int = 256,
+        compile: bool = False,
     ) -> None:
         self.streams, self.discount = streams, discount
         self.scale = RewardScale(streams.num, discount) if scale_rewards else None
@@ -132,6 +151,7 @@ class Collector:
         self.returns, self.lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
         self.episodes: deque[Episode] = deque(maxlen=window)
         self._finished: list[Episode] = []
+        self._reader = compiled(ActorCritic.read) if compile else ActorCritic.read
 
     def _begin(self, seed: int) -> None:
         obs, self.first = self.streams.reset(seed=seed)
@@ -152,54 +172,73 @@ class Collector:
         if self.scale is not None:
             self.scale.take_up(agent.returns)
         with torch.inference_mode():  # quicker than no_grad, where steps are many and small
-            taken, following, starts = self._act(agent, steps, sequence)
-        if self.scale is not None:
-            self.scale.hand_over(agent.returns)
+            acted = self._act(agent, steps, sequence)
         # Outside again: what is made in inference mode cannot be learnt from.
-        columns = states.transform(lambda *column: torch.stack(column, 1), *taken)
-        return Rollout(*columns, following.clone(), [states.transform(torch.clone, start) for start in starts])
+        tokens, features, actions = states.transform(lambda *column: torch.stack(column, 1), *acted.taken)
+        earned, ended, successes, began, there = (np.stack(column) for column in zip(*acted.came, strict=True))
+        self._count(earned, ended, successes, there)
+        scaled = earned
+        if self.scale is not None:
+            scaled = self.scale(earned, ended, there)
+            self.scale.hand_over(agent.returns)
+        with torch.no_grad():
+            policy, values = agent.decide(features)
+            log_probs = policy.log_prob(actions)
+            next_value = agent.decide(acted.following.clone()).value
+        rewards, ends, first, present = (
+            torch.as_tensor(array.T, device=agent.device).contiguous() for array in (scaled, ended, began, there)
+        )
+        rewards = rewards.to(values.dtype)
+        for time, rows, value in acted.cut:
+            rewards[rows, time] += self.discount * value
+        return Rollout(
+            tokens=tokens,
+            first=first,
+            present=present,
+            actions=actions,
+            log_probs=log_probs,
+            values=values,
+            rewards=rewards,
+            ends=ends,
+            next_value=next_value,
+            starts=[states.transform(torch.clone, start) for start in acted.starts],
+        )
 
-    def _act(self, agent: ActorCritic, steps: int, sequence: int) -> tuple[list[_Step], Tensor, list[Any]]:
-        """Give the steps, the critic's value of the observation after the last, and the starts of sequences."""
+    def _act(self, agent: ActorCritic, steps: int, sequence: int) -> _Acted:
         if self.memory is None:
             self.memory = agent.memory.initial_state(self.streams.num)
         if self.previous is None:
             self.previous = agent.no_previous(self.streams.num)
-        self.memory, self.previous = states.move((self.memory, self.previous), agent.device)  # a checkpoint's: CPU
-        taken: list[_Step] = []
-        starts = []
+        # A checkpoint's are on the CPU.
+        self.obs, self.memory, self.previous = states.move((self.obs, self.memory, self.previous), agent.device)
+        acted = _Acted()
         for time in range(steps):
             if time % sequence == 0:
-                starts.append(self.memory)
-            tokens, first, present = self._token(agent)
-            output, after = agent.step(
-                tokens,
-                self.memory,
-                first=first if self.first.any() else None,
-                present=None if self.present.all() else present,
-            )
-            actions = output.policy.sample()
+                acted.starts.append(self.memory)
+            tokens = (*self.obs, *self.previous)
+            features, after = self._read(agent, tokens)
+            actions = agent.choose(features, greedy=False)
             step = self.streams.step(agent.actions.to_environment(actions))
-            ended = step.terminated | step.truncated
             earned = np.where(self.present, step.reward, 0.0)
-            reward = earned if self.scale is None else self.scale(earned, ended, self.present)
-            rewards = torch.tensor(reward, dtype=output.value.dtype, device=agent.device)
             previous = agent.previous(actions, earned)
-            cut = step.truncated & ~step.terminated
-            if cut.any():
-                rows = torch.as_tensor(cut, device=agent.device)
+            lost = step.truncated & ~step.terminated
+            if lost.any():
+                rows = torch.as_tensor(lost, device=agent.device)
                 final = (*agent.observe(step.final_obs), *previous)
-                last, _ = agent.step(*states.select((final, after), rows))
-                rewards[rows] += self.discount * last.value
-            ends = torch.as_tensor(ended, device=agent.device)
-            log_probs = output.policy.log_prob(actions)
-            taken.append(_Step(tokens, first, present, actions, log_probs, output.value, rewards, ends))
-            self._count(earned, ended, step.success)
-            self.obs, self.previous = tensors(self.streams.observation_space, step.obs), previous
-            self.memory, self.first, self.present = after, step.first, step.present
-        tokens, first, present = self._token(agent)
-        following, _ = agent.step(tokens, self.memory, first=first, present=None if self.present.all() else present)
-        return taken, following.value, starts
+                output, _ = agent.step(*states.select((final, after), rows))
+                acted.cut.append((time, rows, output.value))
+            acted.taken.append((tokens, features, actions))
+            acted.came.append((earned, step.terminated | step.truncated, step.success, self.first, self.present))
+            self.obs, self.previous, self.memory = agent.observe(step.obs), previous, after
+            self.first, self.present = step.first, step.present
+        acted.following, _ = self._read(agent, (*self.obs, *self.previous))
+        return acted
+
+    def _read(self, agent: ActorCritic, tokens: Leaves) -> tuple[Tensor, Any]:
+        """Read an observation of each stream; flags that say nothing are left out, which is quicker."""
+        first = torch.as_tensor(self.first, device=agent.device) if self.first.any() else None
+        present = None if self.present.all() else torch.as_tensor(self.present, device=agent.device)
+        return self._reader(agent, tokens, self.memory, first=first, present=present)
 
     def take_finished(self) -> list[Episode]:
         """Give the episodes that ended since the last call."""
@@ -237,15 +276,13 @@ class Collector:
         self.episodes.clear()
         self.episodes.extend(Episode(*episode) for episode in saved["episodes"])
 
-    def _token(self, agent: ActorCritic) -> tuple[Leaves, Tensor, Tensor]:
-        flags = torch.as_tensor(self.first), torch.as_tensor(self.present)
-        return states.move(((*self.obs, *(self.previous or ())), *flags), agent.device)
-
-    def _count(self, rewards: np.ndarray, ends: np.ndarray, success: np.ndarray) -> None:
-        self.returns += rewards
-        self.lengths += self.present
-        for index in np.flatnonzero(ends):
-            episode = Episode(float(self.returns[index]), int(self.lengths[index]), float(success[index]))
-            self.episodes.append(episode)
-            self._finished.append(episode)
-        self.returns[ends], self.lengths[ends] = 0, 0
+    def _count(self, rewards: np.ndarray, ends: np.ndarray, successes: np.ndarray, present: np.ndarray) -> None:
+        """Count episodes in what came of steps ``(time, streams)``."""
+        for time, ended in enumerate(ends):
+            self.returns += rewards[time]
+            self.lengths += present[time]
+            for index in np.flatnonzero(ended):
+                episode = Episode(float(self.returns[index]), int(self.lengths[index]), float(successes[time, index]))
+                self.episodes.append(episode)
+                self._finished.append(episode)
+            self.returns[ended], self.lengths[ended] = 0, 0

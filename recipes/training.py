@@ -15,7 +15,7 @@ from recurra.agents import ActorCritic, Reader
 from recurra.envs import make_streams
 from recurra.envs.documents import expand
 from recurra.errors import UserError, nearest, reason
-from recurra.recipes import devices, loading, parsing, processes, runs, settings
+from recurra.recipes import compiling, devices, loading, parsing, processes, runs, settings
 from recurra.recipes.callbacks import Checkpoints, Display, Finite, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.goals import Best, Stop
@@ -134,6 +134,8 @@ def build(recipe: Recipe) -> Module:
 
 
 def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
+    if recipe.compile:
+        compiling.require()
     options = dict(recipe.env)
     name = options.pop("id")
     curriculum = None
@@ -148,7 +150,13 @@ def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
     if processes.rank():  # the same weights in every process, other episodes and actions
         seed = processes.seed(recipe.seed)
         torch.manual_seed(seed)
-    collector = Collector(streams, seed=seed, discount=recipe.ppo.discount, scale_rewards=recipe.ppo.scale_rewards)
+    collector = Collector(
+        streams,
+        seed=seed,
+        discount=recipe.ppo.discount,
+        scale_rewards=recipe.ppo.scale_rewards,
+        compile=recipe.compile,
+    )
     return PPO(
         agent,
         collector,
@@ -157,6 +165,7 @@ def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
         seed=recipe.seed,
         curriculum=curriculum,
         devices=recipe.devices,
+        compile=recipe.compile,
     )
 
 
@@ -278,13 +287,10 @@ def _telling(run: runs.Run, module: Module, checkpoints: Checkpoints) -> Iterato
     except OSError as error:  # a full disk, say
         again = f"go on from update {checkpoints.written} with --resume {run.folder}"
         raise UserError(f"{reason(error)}; {again}") from error
-    except (FloatingPointError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "probability tensor" not in str(error):  # torch's, of a policy of NaN
-            raise
-        why = reason(error) if isinstance(error, FloatingPointError) else "its policy is not finite"
+    except FloatingPointError as error:
         raise UserError(
-            f"training diverged at update {module.done}: {why}; {run.folder} keeps update {checkpoints.written}; "
-            "begin anew with a lower learning rate or gradient norm"
+            f"training diverged at update {module.done}: {reason(error)}; {run.folder} keeps update "
+            f"{checkpoints.written}; begin anew with a lower learning rate or gradient norm"
         ) from error
 
 

@@ -140,33 +140,32 @@ def test_rewards_are_scaled_by_the_deviation_of_all_discounted_returns_so_far(
     streams: int, steps: int, discount: float, seed: int
 ) -> None:
     draw = np.random.default_rng(seed)
-    scale = RewardScale(streams, discount)
-    under_way, seen = np.zeros(streams), [np.zeros(streams)]
-    for time in range(steps):
-        rewards, ends = draw.normal(3.0, 2.0, streams), draw.random(streams) < 0.2
-        under_way = discount * under_way + rewards
+    rewards, ends = draw.normal(3.0, 2.0, (steps, streams)), draw.random((steps, streams)) < 0.2
+    under_way, seen, expected = np.zeros(streams), [np.zeros(streams)], []
+    for reward, end in zip(rewards, ends, strict=True):
+        under_way = discount * under_way + reward
         seen.append(under_way.copy())
-        np.testing.assert_allclose(
-            scale(rewards, ends, ends | True), rewards / np.sqrt(np.var(seen) + 1e-8), rtol=1e-6, err_msg=f"step {time}"
-        )
-        under_way[ends] = 0.0
+        expected.append(reward / np.sqrt(np.var(seen) + 1e-8))
+        under_way[end] = 0.0
+    scale, present, cut = RewardScale(streams, discount), np.ones((steps, streams), bool), steps // 3
+    pieces = [slice(0, cut), slice(cut, steps)] if cut else [slice(0, steps)]  # in however many pieces they come
+    scaled = np.concatenate([scale(rewards[piece], ends[piece], present[piece]) for piece in pieces])
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e5])
 def test_the_first_rewards_are_scaled_to_order_one_though_they_are_equal(size: float) -> None:
-    scaled = RewardScale(16, 0.99)(np.full(16, size), np.zeros(16, bool), np.ones(16, bool))
+    scaled = RewardScale(16, 0.99)(np.full((1, 16), size), np.zeros((1, 16), bool), np.ones((1, 16), bool))
     np.testing.assert_allclose(scaled, 2.0, rtol=0.05)
 
 
 def test_a_saved_scale_goes_on_alike() -> None:
     draw = np.random.default_rng(0)
-    scale, other, present = RewardScale(3, 0.9), RewardScale(3, 0.9), np.ones(3, bool)
-    for _ in range(5):
-        scale(draw.normal(size=3), draw.random(3) < 0.3, present)
+    scale, other, present = RewardScale(3, 0.9), RewardScale(3, 0.9), np.ones((5, 3), bool)
+    scale(draw.normal(size=(5, 3)), draw.random((5, 3)) < 0.3, present)
     other.load_state_dict(scale.state_dict())
-    for _ in range(5):
-        rewards, ends = draw.normal(size=3), draw.random(3) < 0.3
-        np.testing.assert_array_equal(scale(rewards, ends, present), other(rewards, ends, present))
+    rewards, ends = draw.normal(size=(5, 3)), draw.random((5, 3)) < 0.3
+    np.testing.assert_array_equal(scale(rewards, ends, present), other(rewards, ends, present))
 
 
 def test_an_agent_hands_the_scale_of_its_rewards_to_the_next_collector() -> None:
@@ -254,6 +253,5 @@ def test_only_the_last_episodes_are_kept() -> None:
 
 def test_absent_steps_do_not_count_in_the_scale() -> None:
     scale = RewardScale(2, 0.9)
-    none, present = np.zeros(2, bool), np.array([True, False])
-    scale(np.array([3.0, 0.0]), none, present)
+    scale(np.array([[3.0, 0.0]]), np.zeros((1, 2), bool), np.array([[True, False]]))
     assert scale.count == 3  # the two at the start, and one

@@ -104,7 +104,7 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         """Begin an episode in every maze: observations ``(num_envs, 2)``; one seed for all, and no options."""
         if seed is not None:
             self._np_random, self._np_random_seed = seeding.np_random(seed)
-        everywhere = np.ones(self.num_envs, dtype=bool)
+        everywhere = np.arange(self.num_envs)
         self._enter(everywhere)
         self._begin(everywhere)
         return self._observe(), {}
@@ -113,50 +113,51 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Move in every maze by actions ``(num_envs,)``."""
-        # Only at the junction is there a way up and down, and from an arm only the way back.
-        right = np.where(self._y == 0, _RIGHT[actions], 0)
-        self._y = np.where(self._x == self._length, np.minimum(np.maximum(self._y + _UP[actions], -1), 1), 0)
+        # Only at the junction is there a way up and down, and from an arm only the way back. (Products with truths take
+        # a third of the time of np.where.)
+        right = _RIGHT[actions] * (self._y == 0)
+        self._y = np.minimum(np.maximum(self._y + _UP[actions], -1), 1) * (self._x == self._length)
         self._x = np.minimum(np.maximum(self._x + right, -self._behind), self._length)
         self._time += 1
         reads = (self._told < 0) & (self._x == -self._behind)
-        self._told = np.where(reads, self._time, self._told)
+        np.copyto(self._told, self._time, where=reads)
         observations = self._observe()
         due = self._time - 2 * self._behind  # where an agent is that does not lag
         over = due > self._length
-        reward = np.where(self._x < due, -1 / self._length, 0.0)
         success = over & (self._y == self._goal)
-        reward[over] = success[over]
-        reward += self.bonus * reads
+        lags = (self._x < due) & ~over
+        reward = success - lags / self._length + self.bonus * reads
         ended, info = np.zeros(self.num_envs, dtype=bool), {}
         if over.any():
             self._turns += success
             ended = over & ~(success & (self._turns != self._most))
             if ended.any():
                 info = finals(observations, ended, is_success=success, turns=self._turns.copy())
-            self._enter(over)
-            self._begin(ended)
+            self._enter(over.nonzero()[0])
+            self._begin(ended.nonzero()[0])
             observations = self._observe()
         return observations, reward, ended, np.zeros(self.num_envs, dtype=bool), info
 
-    def _enter(self, mazes: NDArray[np.bool_]) -> None:
+    def _enter(self, mazes: NDArray[np.int64]) -> None:
         """Put agents at the start of a new corridor."""
         self._length[mazes] = self._draw(self.corridor, mazes)
-        self._goal[mazes] = 2 * self.np_random.integers(2, size=mazes.sum()) - 1
+        self._goal[mazes] = 2 * self.np_random.integers(2, size=len(mazes)) - 1
         self._behind[mazes] = self._draw(self.oracle, mazes)
-        self._told[mazes] = np.where(self._behind[mazes], -1, 0)
+        self._told[mazes] = -1 * (self._behind[mazes] > 0)
         self._x[mazes] = self._y[mazes] = self._time[mazes] = 0
 
-    def _begin(self, mazes: NDArray[np.bool_]) -> None:
+    def _begin(self, mazes: NDArray[np.int64]) -> None:
         """Make the corridor that agents stand in the first of an episode."""
         self._turns[mazes] = 0
         self._most[mazes] = -1 if self.junctions is None else self._draw(self.junctions, mazes)  # -1: never reached
 
-    def _draw(self, lengths: Lengths, mazes: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return self.np_random.integers(*bounds(lengths), size=mazes.sum(), endpoint=True)
+    def _draw(self, lengths: Lengths, mazes: NDArray[np.int64]) -> NDArray[np.int64] | int:
+        low, high = bounds(lengths)
+        return low if low == high else self.np_random.integers(low, high, size=len(mazes), endpoint=True)
 
     @property
     def _cues(self) -> NDArray[np.int64]:
-        return np.where(self._time == self._told, self._goal, 0)
+        return self._goal * (self._time == self._told)
 
     def _observe(self) -> NDArray[np.float32]:
         observations = np.empty((self.num_envs, 2), dtype=np.float32)

@@ -112,6 +112,7 @@ def _initialise(network: nn.GRU | nn.LSTM) -> None:
             nn.init.zeros_(parameter)
 
 
+@torch.compiler.disable  # its lengths are other ones each time
 def _run(memory: Any, x: Tensor, state: State, first: Tensor | None, present: Tensor | None) -> tuple[Tensor, State]:
     """Run a fused network over a piece, as one dense batch where nothing is reset or absent."""
     batch, time, dim = x.shape

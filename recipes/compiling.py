@@ -1,0 +1,32 @@
+"""What is computed over and over with the same shapes, compiled by torch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from recurra.errors import UserError
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the function compiled: the same but for rounding, a minute later, and then in fewer and larger operations.
+
+    What cannot be compiled (a network over sequences of all lengths) runs as it is, between what can.
+    """
+    torch._dynamo.config.allow_rnn = True  # a step of torch's own networks; longer pieces are left to them
+    return torch.compile(function, dynamic=False)
+
+
+def require() -> None:
+    """Make sure that anything can be compiled.
+
+    Raises:
+        UserError: if there is no C++ compiler, say.
+    """
+    try:
+        torch.compile(torch.sin, dynamic=False)(torch.zeros(2))
+    except Exception as error:  # whatever torch makes of it
+        raise UserError(
+            "--compile needs a working C++ compiler, such as g++ (CXX names another), and Python's headers; "
+            "install them, or leave --compile out"
+        ) from error

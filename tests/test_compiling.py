@@ -1,0 +1,56 @@
+"""Compiled, an agent acts and learns as it does otherwise."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+
+from recurra.recipes.ppo import PPO
+from recurra.recipes.settings import ActingRecipe, PPOOptions
+from recurra.recipes.training import build
+
+
+def learner(memory: str, *, compile: bool) -> PPO:
+    options = PPOOptions(rollout=16, sequence=16, epochs=2, minibatches=1)
+    env = {"id": "recurra/TMaze-v0", "corridor": [1, 4]}
+    settings: dict[str, Any] = {"environments": 4, "memory": memory, "dim": 8, "ppo": options, "compile": compile}
+    module = cast(PPO, build(ActingRecipe(steps=1000, env=env, **settings)))
+    optimizer = module.configure_optimizers()
+    module.optimizers = lambda *_, **__: optimizer  # type: ignore[method-assign, assignment]
+    module.manual_backward = lambda loss, **_: loss.backward()  # type: ignore[method-assign]
+    return module
+
+
+@pytest.mark.parametrize("memory", ["min_gru", pytest.param("gru", marks=pytest.mark.slow)])
+def test_it_computes_the_same(memory: str) -> None:
+    plain, compiled = learner(memory, compile=False), learner(memory, compile=True)
+    figures = []
+    for module in (plain, compiled):
+        torch.manual_seed(3)
+        rollout = module.collector.collect(module.agent, steps=16, sequence=16)
+        figures.append((rollout, module._learn(rollout)))
+    (one, said), (two, also_said) = figures
+    assert torch.equal(one.actions, two.actions)
+    torch.testing.assert_close(one.log_probs, two.log_probs)
+    torch.testing.assert_close(one.values, two.values)
+    assert said == pytest.approx(also_said, rel=1e-3, abs=1e-5)
+    weights = plain.state_dict()
+    assert list(weights) == list(compiled.state_dict())  # a checkpoint does not know of it
+    for name, weight in compiled.state_dict().items():
+        torch.testing.assert_close(weight, weights[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_missing_compiler_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "recurra.recipes.cli", "train", "tmaze", "--compile", "true"]
+    environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [*command, "--root", str(tmp_path / "runs")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("recurra: error: --compile needs a working C++ compiler")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
