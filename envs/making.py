@@ -30,8 +30,8 @@ def make_streams(id: str, count: int, **options: Any) -> Streams:
         options: what ``gymnasium.make`` passes to the environment.
 
     Raises:
-        UserError: if there is no such environment, a package that it needs is missing, it does not take an option, or
-            the count is less than 1.
+        UserError: if there is no such environment, a package that it needs is missing, it does not take an option or
+            its value, or the count is less than 1.
     """
     if count < 1:
         raise UserError(f"the number of streams must be at least 1, got {count}")
@@ -48,10 +48,15 @@ def make_streams(id: str, count: int, **options: Any) -> Streams:
         raise UserError(f"{id} needs the package {error.name!r}, which is not installed") from error
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id}: {error}") from error
-    except TypeError as error:
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
         refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if not refused or refused[1] not in options:
+        if not options:
             raise
+        if not refused or refused[1] not in options:
+            given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+            raise UserError(f"{id} cannot be made with {given}: {' '.join(str(error).split())}") from error
         taken = set(inspect.signature(creator).parameters) - {"num_envs", "args", "kwargs"}
         raise UserError(f"{id} takes no option {refused[1]!r}: {nearest(refused[1], taken)}") from error
 

@@ -41,10 +41,10 @@ class Best(lightning.Callback):
 
 
 class Stop(lightning.Callback):
-    """Ends training once a figure has got where it was to get, and stayed there."""
+    """Ends training once a figure has got where it was to get, and stayed there, or gets no better."""
 
     def __init__(self, options: StopOptions) -> None:
-        self.options, self.met = options, 0
+        self.options, self.met, self.best = options, 0, math.nan
 
     @property
     def reached(self) -> bool:
@@ -59,13 +59,16 @@ class Stop(lightning.Callback):
         """Count how often in a row it was there."""
         figure = trainer.strategy.broadcast(module.metrics[self.options.metric])  # processes stop together
         if not math.isnan(figure):  # measured in this update
-            self.met = self.met + 1 if self.options.met_by(figure) else 0
+            if self.options.met_by(figure, self.best):
+                self.met += 1
+            else:
+                self.met, self.best = 0, figure
             trainer.should_stop = trainer.should_stop or self.reached
 
     def state_dict(self) -> dict[str, Any]:
-        """Hold the count."""
-        return {"met": self.met}
+        """Hold the count, and the best figure where it is to get better."""
+        return {"met": self.met, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from it."""
-        self.met = state_dict["met"]
+        self.met, self.best = state_dict["met"], state_dict["best"]

@@ -161,22 +161,26 @@ class StopOptions:
     Args:
         metric: the figure that decides.
         above: it is to be at least this; or
-        below: it is to be at most this.
+        below: it is to be at most this; or
+        better: higher or lower; it is to be no better than the best before.
         patience: for so many measurements in a row.
     """
 
     metric: str
     above: float | None = None
     below: float | None = None
+    better: Literal["higher", "lower"] | None = None
     patience: int = 1
 
     def __post_init__(self) -> None:
-        one = (self.above is None) != (self.below is None)
-        _require(one, f"stop needs one of stop.above and stop.below, for {self.metric}")
+        one = [self.above, self.below, self.better].count(None) == 2
+        _require(one, f"stop needs one of stop.above, stop.below and stop.better, for {self.metric}")
         _require(self.patience >= 1, f"stop.patience must be at least 1, got {self.patience}")
 
-    def met_by(self, figure: float) -> bool:
-        """Whether a figure is where it is to be."""
+    def met_by(self, figure: float, best: float) -> bool:
+        """Whether a figure is where it is to be; ``best`` is the last that was not, NaN if there is none."""
+        if self.better is not None:
+            return figure <= best if self.better == "higher" else figure >= best
         low = -math.inf if self.above is None else self.above
         high = math.inf if self.below is None else self.below
         return low <= figure <= high
@@ -224,6 +228,8 @@ class Recipe(ABC):
         for name in ("steps", "checkpoint_every", "dim", "layers", "devices", "threads"):
             number = getattr(self, name)
             _require(number is None or number >= 1, f"{name} must be at least 1, got {number}")
+        for name in ("dim", "layers"):
+            _require(getattr(self, name) <= 2**16, f"{name} must be at most {2**16}, got {getattr(self, name)}")
         _require(self.threads is None or self.threads <= 1024, f"threads must be at most 1024, got {self.threads}")
         _require(self.expansion >= 0, f"expansion must not be negative, got {self.expansion}")
         require_seed("seed", self.seed)

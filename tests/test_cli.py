@@ -301,7 +301,15 @@ MISTAKES = {
         "best.metric 'mean_retrun' is none of this recipe's figures; did you mean 'mean_return'",
     ),
     "best in no order": (["train", "tmaze", "--best.order", "up"], "best.order: Expected a Literal"),
-    "stop at nowhere": (["train", "tmaze", "--stop.metric", "entropy"], "one of stop.above and stop.below"),
+    "stop at nowhere": (
+        ["train", "tmaze", "--stop.metric", "entropy"],
+        "one of stop.above, stop.below and stop.better",
+    ),
+    "a wrong value of an environment's option": (
+        ["train", "gym", "--env.id", "CartPole-v1", "--env.max_episode_steps", "long"],
+        "CartPole-v1 cannot be made with max_episode_steps='long': Expect the",
+    ),
+    "a width beyond all memory": (["train", "tmaze", "--dim", "1000000000"], "dim must be at most 65536"),
     "stop without a figure": (["train", "tmaze", "--stop.above", "1"], "metric"),
     "stop by a figure that is not measured": (
         ["train", "tmaze", "--stop.metric", "eval_success_rate", "--stop.above", "1"],

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from recurra.errors import UserError
 from recurra.recipes import evaluate, read, train
 from recurra.recipes.callbacks import TIME_COLUMNS, Checkpoints
 from recurra.recipes.evaluation import play
+from recurra.recipes.goals import Stop
+from recurra.recipes.settings import StopOptions
 
 SMALL: dict[str, Any] = {"dim": 8, "threads": 1, "checkpoint_every": 1, "memory": "gru"}
 MAZE = {"steps": 8 * 64, "environments": 4, "ppo.rollout": 16, "ppo.sequence": 16, "env.corridor": [1, 3], **SMALL}
@@ -116,6 +120,21 @@ def test_training_ends_where_it_was_to_get(stop: dict[str, Any], updates: int, t
     assert json.loads(Path(result["run"], "result.json").read_text()) == result
     with pytest.raises(UserError, match="is finished"):
         train("tmaze", resume=result["run"])
+
+
+@pytest.mark.parametrize(("better", "sign"), [("higher", 1), ("lower", -1)])
+@pytest.mark.parametrize("cut", range(6))  # saved there, and gone on with
+def test_training_ends_where_a_figure_gets_no_better(better: Any, sign: int, cut: int) -> None:
+    options = StopOptions("entropy", better=better, patience=2)
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda figure: figure), should_stop=False)
+    stop, stopped = Stop(options), []
+    for update, figure in enumerate([1.0, 1.0, 3.0, 2.0, math.nan, 3.0]):
+        if update == cut:
+            saved, stop = stop.state_dict(), Stop(options)
+            stop.load_state_dict(saved)
+        stop.on_train_batch_end(trainer, SimpleNamespace(metrics={"entropy": sign * figure}))
+        stopped.append(trainer.should_stop)
+    assert stopped == [False] * 5 + [True]
 
 
 def test_what_is_not_measured_counts_for_nothing(tmp_path: Path) -> None:
