@@ -21,8 +21,8 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     Returns:
         y ``(..., dim)``; differentiable in x and w, once where it is learnt from on a CPU.
 
-    >>> rms_norm(torch.tensor([3.0, -3.0]), torch.tensor([1.0, 2.0]), eps=0.0)
-    tensor([ 1., -2.])
+    >>> rms_norm(torch.tensor([0.0, 5.0]), torch.tensor([1.0, 2.0]), eps=0.0)
+    tensor([0.0000, 2.8284])
     """
     learnt = torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == weight.dtype
     if learnt and not torch.compiler.is_compiling():

@@ -313,7 +313,7 @@ def test_a_network_compiles_as_it_is():
     torch.testing.assert_close(y_compiled, y)
     torch.testing.assert_close(dict(states.fields(state_compiled)), dict(states.fields(state)))
     for parameter, other in zip(network.parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(other.grad, parameter.grad)
+        torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_what_does_not_fit_is_said_in_one_line():
