@@ -58,10 +58,10 @@ def close(actual, expected):
 
 @pytest.mark.parametrize("name", MEMORIES)
 def test_it_obeys_the_laws(name):
-    laws.check(make(name), cases=2, time=16)
+    laws.check(make(name), cases=1 if "," in name else 2, time=16)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.sampled_from(list(MEMORIES)), st.sampled_from(list(laws.LAWS)), st.integers(0, 10**9))
 def test_it_obeys_whatever_the_case(name, law, seed):
     laws.check(make(name), laws=[law], cases=1, seed=seed, time=20)

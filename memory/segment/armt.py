@@ -10,7 +10,7 @@ from recurra.memory.base import Memory, hide
 from recurra.memory.segment.association import Association, Associative
 from recurra.memory.segment.backbone import Backbone, Held, empty, keep
 from recurra.memory.segment.diagonal import Diagonals
-from recurra.memory.segment.parts import Gradients, Part, SegmentState, read_parts, view
+from recurra.memory.segment.parts import Gradients, Part, SegmentState, read_parts, read_token, view
 
 
 class ARMT(Memory):
@@ -108,6 +108,14 @@ class ARMT(Memory):
             first=first, present=present, segment=self.segment, gradients=self.gradients, together=together,
         )  # fmt: skip
         return hide(y, present), state
+
+    def step(
+        self, x: Tensor, state: SegmentState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, SegmentState]:
+        """Read one token of each stream: see `Memory.step`."""
+        if self.gradients != Gradients() and torch.is_grad_enabled():  # horizons and replay are of pieces
+            return super().step(x, state, first=first)
+        return read_token(self._read, x, self.begin_step(x, state, first), segment=self.segment)
 
     def _read(
         self, part: Part, memory: tuple[Association, ...], held: tuple[Held, ...] | None

@@ -152,6 +152,23 @@ def lay(x: Tensor, position: Tensor, first: Tensor | None, present: Tensor | Non
     return Layout(parts, where.resets, ends, last - order, [(bool(a), bool(b)) for a, b, *_ in told], where)
 
 
+def read_token(read: Read, x: Tensor, state: SegmentState, *, segment: int) -> tuple[Tensor, SegmentState]:
+    """Read one token ``(batch, dim)`` of each stream: `read_parts` without a piece to lay out."""
+    place = state.position % segment
+    opens, closes = place == 0, place == segment - 1
+    opening, closing, anew, ends = torch.stack(
+        (opens.any(), closes.any(), opens.all(), closes.all())
+    ).tolist()  # one transfer from the device
+    part = Part(
+        x.unsqueeze(1), place.unsqueeze(1), torch.ones_like(opens).unsqueeze(1), opens, closes,
+        anew=anew, opening=opening, closing=closing, kept=not ends,
+    )  # fmt: skip
+    y, memory, held = read(part, state.memory, None if anew else state.open)
+    if held is None:
+        held = states.transform(torch.zeros_like, state.open)
+    return y.squeeze(1), SegmentState(memory, held, state.position + 1)
+
+
 def read_parts(
     read: Read,
     x: Tensor,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from recurra.errors import UserError
 from recurra.memory.base import Memory, hide
 from recurra.memory.segment.backbone import Backbone, Held, Reader, empty, keep
-from recurra.memory.segment.parts import Gradients, Part, SegmentState, read_parts, view
+from recurra.memory.segment.parts import Gradients, Part, SegmentState, read_parts, read_token, view
 
 
 class Slots(NamedTuple):
@@ -94,6 +94,14 @@ class RMT(Memory):
             first=first, present=present, segment=self.segment, gradients=self.gradients,
         )  # fmt: skip
         return hide(y, present), state
+
+    def step(
+        self, x: Tensor, state: SegmentState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, SegmentState]:
+        """Read one token of each stream: see `Memory.step`."""
+        if self.gradients != Gradients() and torch.is_grad_enabled():  # horizons and replay are of pieces
+            return super().step(x, state, first=first)
+        return read_token(self._read, x, self.begin_step(x, state, first), segment=self.segment)
 
     def _read(
         self, part: Part, memory: Slots, held: tuple[Held, ...] | None

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from recurra.errors import UserError
 from recurra.memory.base import Memory, hide
 from recurra.memory.segment.backbone import Backbone, attend
-from recurra.memory.segment.parts import Gradients, Part, SegmentState, left_open, put, read_parts
+from recurra.memory.segment.parts import Gradients, Part, SegmentState, left_open, put, read_parts, read_token
 from recurra.memory.segment.relative import Relative, sinusoids
 
 
@@ -117,6 +117,14 @@ class TransformerXL(Memory):
             first=first, present=present, segment=self.segment, gradients=self.gradients,
         )  # fmt: skip
         return hide(y, present), state
+
+    def step(
+        self, x: Tensor, state: SegmentState | None = None, *, first: Tensor | None = None
+    ) -> tuple[Tensor, SegmentState]:
+        """Read one token of each stream: see `Memory.step`."""
+        if self.gradients != Gradients() and torch.is_grad_enabled():  # horizons and replay are of pieces
+            return super().step(x, state, first=first)
+        return read_token(self._read, x, self.begin_step(x, state, first), segment=self.segment)
 
     def _read(
         self, part: Part, memory: Cache, held: tuple[Reached, ...] | None
