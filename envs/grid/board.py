@@ -33,8 +33,9 @@ class Board:
         self.height, self.width = height + 2 * radius, width + 2 * radius
         self.area = self.height * self.width
         self.walls = np.ones(worlds * self.area, dtype=bool)
-        self._planes = np.zeros((2, worlds * self.area), dtype=np.float32)
-        self._shown, self._crowd = self._planes  # walls and agents, as they are seen
+        cells = worlds * self.area
+        self._planes = np.zeros(2 * cells + 2 * radius + 1, dtype=np.float32)
+        self._shown, self._crowd = self._planes[:cells], self._planes[cells : 2 * cells]  # walls, agents, as seen
         self._floor = Floor(worlds * self.area)
         self._leads = MOVES @ np.array((self.width, 1))
         self._base = np.arange(worlds)[:, None] * self.area + radius * (self.width + 1)
@@ -84,14 +85,14 @@ class Board:
         self.stand(going, wanted[going])
         return ~still
 
-    def around(self, cells: Cells) -> NDArray[np.float32]:
-        """Show the walls and the agents around cells: ``(cells, 2, D, D)``."""
-        return views.crops(self._planes, cells, self.radius, self.width)
+    def around(self, cells: Cells, *, blank: int = 0) -> NDArray[np.float32]:
+        """Show the walls and the agents around cells, and zeros: ``(cells, 2 + blank, D, D)``."""
+        return views.crops(self._planes, cells, self.radius, self.width, count=2, blank=blank)
 
     def marks_around(self, cells: Cells, marked: Cells) -> NDArray[np.float32]:
         """Count marks, themselves cells, around cells: ``(cells, D, D)``."""
-        counts = np.bincount(marked, minlength=len(self.walls)).astype(np.float32)
-        return views.crops(counts[None], cells, self.radius, self.width)[:, 0]
+        counts = np.bincount(marked, minlength=len(self.walls) + 2 * self.radius + 1).astype(np.float32)
+        return views.crops(counts, cells, self.radius, self.width)[:, 0]
 
     def shown(self) -> NDArray[np.float32]:
         """Show the walls of all worlds: ``(worlds, height, width)``."""

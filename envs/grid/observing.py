@@ -64,8 +64,8 @@ class Observer:
         """
         there, here, side = present[which], place[which], 2 * self._board.radius + 1
         cells = self._board.cells(place)[which].reshape(-1)
-        around = self._board.around(cells)
         if self._kind in ("POMAPF", "MAPF"):
+            around = self._board.around(cells)
             observed = {
                 "obstacles": around[:, 0].reshape(*there.shape, side, side),
                 "agents": around[:, 1].reshape(*there.shape, side, side),
@@ -80,8 +80,7 @@ class Observer:
             if self._kind == "MAPF":
                 observed["global_obstacles"] = self._board.shown()[which]
             return observed
-        squares = np.empty((len(cells), 3, side, side), dtype=np.float32)
-        squares[:, :2] = around
+        squares = self._board.around(cells, blank=1)
         ahead = (goal[which] - here).reshape(-1, 2)
         if self._kind == "default":
             point(squares[:, 2], ahead)

@@ -7,36 +7,39 @@ Cells = NDArray[np.int64]
 Plane = NDArray[np.float32]
 
 
-def crops(planes: Plane, at: Cells, radius: int, width: int) -> Plane:
+def crops(planes: Plane, at: Cells, radius: int, width: int, *, count: int = 1, blank: int = 0) -> Plane:
     """Cut the square around each cell out of planes.
 
     Args:
-        planes: ``(planes, cells)``, rows one after the other, contiguous.
+        planes: ``(count * cells + 2 radius + 1,)``: the planes' rows one after the other, and a row of zeros.
         at: ``(agents,)``, cells at least ``radius`` away from the edges.
         radius: of the squares.
         width: of the rows.
+        count: how many planes there are.
+        blank: how many squares of zeros to give beside them.
 
     Returns:
-        ``(agents, planes, 2 radius + 1, 2 radius + 1)``.
+        ``(agents, count + blank, 2 radius + 1, 2 radius + 1)``.
     """
     side = 2 * radius + 1
     # A row of a square is one item, so that numpy copies rows, not numbers.
     row = np.dtype((np.void, side * planes.itemsize))
-    rows = np.ndarray(planes.size - side + 1, row, planes, strides=planes.itemsize)
-    begins = np.arange(len(planes))[:, None] * planes.shape[1] + np.arange(side) * width
-    corners = at - radius * (width + 1)
-    return rows[corners[:, None, None] + begins].view(planes.dtype).reshape(len(at), len(planes), side, side)
+    rows = np.ndarray(len(planes) - side + 1, row, planes, strides=planes.itemsize)
+    begins = np.arange(count)[:, None] * ((len(planes) - side) // count) + np.arange(side) * width
+    which = np.empty((len(at), count + blank, side), dtype=np.int64)
+    np.add((at - radius * (width + 1))[:, None, None], begins, out=which[:, :count])
+    which[:, count:] = len(rows) - 1
+    return rows[which].view(planes.dtype).reshape(len(at), count + blank, side, side)
 
 
 def point(squares: Plane, ahead: Cells) -> None:
-    """Draw what lies ``ahead (agents, 2)`` rows and columns of an agent as one point, on the border if it is further.
+    """Mark what lies ``ahead (agents, 2)`` rows and columns of an agent, on the border if it is further.
 
     Args:
-        squares: ``(agents, D, D)``, written into.
+        squares: ``(agents, D, D)``, of zeros, written into.
         ahead: rows below and columns right of the agent.
     """
     radius = squares.shape[1] // 2
-    squares[:] = 0
     place = np.minimum(np.maximum(ahead, -radius), radius) + radius
     squares[np.arange(len(ahead)), place[:, 0], place[:, 1]] = 1
 
