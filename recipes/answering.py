@@ -4,6 +4,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,7 +125,8 @@ def evaluate(
     """
     where = devices.device(device)
     computing = devices.precision(precision, where)
-    loaded = [(run, *loading.answerer(run)) for run in runs]
+    usual = asdict(QuestionsEnv())  # of a reader outside its run's folder the recipe is not known
+    loaded = [(run, reader, {**usual, **known}) for run in runs for reader, known in [loading.answerer(run)]]
     if data is not None and (env or grid):
         raise UserError("the published sets are read as they are: leave --env and --grid out with --data")
     given = {} if data is None else babilong.load(data)

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -194,7 +195,7 @@ def test_the_penalty_lowers_what_is_written():
     assert len(strengths) == 1  # nothing is heard afterwards
 
 
-def test_evaluation(run):
+def test_evaluation(run, tmp_path):
     result = evaluate(run, grid={"task": ["qa1", "qa6"], "length": ["0", "500"]}, episodes=6)
     assert [(row["task"], row["length"]) for row in result["rows"]] == [
         ("qa1", "0"), ("qa1", "500"), ("qa6", "0"), ("qa6", "500"),
@@ -204,6 +205,9 @@ def test_evaluation(run):
         assert row["episodes"] == 6
     again = evaluate(run, grid={"task": ["qa1", "qa6"], "length": ["0", "500"]}, episodes=6, environments=2)
     assert [row["success_rate"] for row in again["rows"]] == [row["success_rate"] for row in result["rows"]]
+    agent = shutil.copytree(Path(run) / "agent", tmp_path / "agent")
+    both = evaluate([run, str(agent)], grid={"length": ["0"]}, episodes=3)["rows"]
+    assert both[0]["success_rate"] == both[1]["success_rate"]
     several = evaluate(run, env={"questions": 3, "length": "500"}, episodes=4)
     assert several["episodes"] > 4
     (row,) = evaluate(run, env={"task": "qa4", "length": "500"}, episodes=2)["rows"]
