@@ -84,12 +84,10 @@ def evaluate(
     if data is not None:
         raise UserError(f"--data holds questions: {runs[0]} was not trained to answer them")
     if loading.recalls(runs[0]):
-        from recurra.recipes import recalling
-
-        if report is not None or video is not None:
-            raise UserError("reports and videos are of agents that act: leave out --report and --video")
-        how: dict[str, Any] = {"at_once": environments, "seed": seed, "device": device, "precision": precision}
-        return recalling.evaluate(runs, env=env, grid=grid, episodes=episodes, **how)
+        return _recalled(
+            runs, env, grid, report, video, episodes=episodes, at_once=environments, seed=seed, device=device,
+            precision=precision,
+        )  # fmt: skip
     where = devices.device(device)
     computing = devices.precision(precision, where)
     loaded = [(run, *loading.actor(run)) for run in runs]
@@ -122,9 +120,33 @@ def evaluate(
     result = {name: rows[0][name] for name in names} | {"rows": rows}
     if report is not None:
         from recurra.recipes import report as reports
+        from recurra.recipes.episode import record
 
         _, agent, _, options = trials[0]
-        result["report"] = str(reports.write(report, result, list(grid), agent.cpu(), options, seed=seed))
+        result["report"] = str(reports.write(report, result, list(grid), record(agent.cpu(), options, seed=seed)))
+    return result
+
+
+def _recalled(
+    runs: list[str],
+    env: dict[str, Any],
+    grid: dict[str, list[Any]],
+    report: str | None,
+    video: str | None,
+    **how: Any,
+) -> dict[str, Any]:
+    """Measure runs that recall."""
+    from recurra.recipes import recalling
+    from recurra.recipes import report as reports
+
+    if video is not None:
+        raise UserError("videos are of agents that act: leave out --video")
+    if report is not None:
+        reports.check(report)
+    result = recalling.evaluate(runs, env=env, grid=grid, **how)
+    if report is not None:
+        varied = [name for name in dict.fromkeys(("pairs", *grid)) if name in result["rows"][0]]
+        result["report"] = str(reports.write(report, result, varied))
     return result
 
 

@@ -6,10 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recurra.agents import ActorCritic
 from recurra.errors import UserError
 from recurra.files import writable
-from recurra.recipes.episode import Recording, record
+from recurra.recipes.episode import Recording
 from recurra.recipes.figures import shown
 
 #: What a report's page looks like: its title, and its body.
@@ -57,18 +56,14 @@ def check(folder: str) -> None:
     writable(folder, "the report")
 
 
-def write(
-    folder: str, result: dict[str, Any], grid: list[str], agent: ActorCritic, options: dict[str, Any], *, seed: int
-) -> Path:
+def write(folder: str, result: dict[str, Any], grid: list[str], episode: Recording | None = None) -> Path:
     """Write the report; give the page's path.
 
     Args:
         folder: where; made where it is missing.
         result: what `recurra.recipes.evaluate` found.
         grid: the options that the rows differ in.
-        agent: plays the episode that is shown.
-        options: the environment's for that episode, its id among them.
-        seed: of that episode.
+        episode: one to show.
     """
     page = Path(folder, "index.html")
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -77,14 +72,15 @@ def write(
     if axis is not None:
         plot(result["rows"], grid, axis, Path(folder, "plot.svg"))
         body.append(f'<img src="plot.svg" alt="by {html.escape(axis)}">')
-    episode = record(agent, options, seed=seed)
-    strengths(episode, Path(folder, "memory.svg"))
-    body.append('<h2>An episode</h2>\n<img src="memory.svg" alt="how strongly memory was written">')
-    if episode.pictures:
-        frames = list(zip(episode.pictures, episode.captions, strict=True))
-        # A page may not end its script early, whatever an environment draws.
-        body.append(_PLAYER.format(frames=json.dumps(frames).replace("<", "\\u003c")))
-    page.write_text(PAGE.format(title=html.escape(f"{result['run']} in {result['env']}"), body="\n".join(body)))
+    if episode is not None:
+        strengths(episode, Path(folder, "memory.svg"))
+        body.append('<h2>An episode</h2>\n<img src="memory.svg" alt="how strongly memory was written">')
+        if episode.pictures:
+            frames = list(zip(episode.pictures, episode.captions, strict=True))
+            # A page may not end its script early, whatever an environment draws.
+            body.append(_PLAYER.format(frames=json.dumps(frames).replace("<", "\\u003c")))
+    title = f"{result['run']} in {result.get('env', result.get('task'))}"
+    page.write_text(PAGE.format(title=html.escape(title), body="\n".join(body)))
     return page
 
 
@@ -93,6 +89,7 @@ def plot(rows: list[dict[str, Any]], grid: list[str], axis: str, path: Path) -> 
 
     There is a line for each run and for each combination of the grid's other options.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = "success_rate" if all(row["success_rate"] is not None for row in rows) else "mean_return"
@@ -105,6 +102,8 @@ def plot(rows: list[dict[str, Any]], grid: list[str], axis: str, path: Path) -> 
         label = row["memory"] if alone else f"{row['memory']} ({row['run']})"
         label += "".join(f", {name} {row[name]}" for name in grid if name != axis)
         lines.setdefault(label, []).append((row[axis], row[figure]))
+    if len(lines) > 10:
+        axes.set_prop_cycle(color=colormaps["tab20"].colors)  # type: ignore[attr-defined]
     for label, points in lines.items():
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
     values = [row[axis] for row in rows]
@@ -114,7 +113,7 @@ def plot(rows: list[dict[str, Any]], grid: list[str], axis: str, path: Path) -> 
         axes.set_ylim(-0.03, 1.03)
     axes.set(xlabel=axis, ylabel=figure.replace("_", " "))
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(fontsize="small", ncols=1 + len(lines) // 10)
     canvas.savefig(path)
 
 
@@ -157,6 +156,7 @@ def _walk(episode: Recording, axes: Any) -> None:
 
 def _table(rows: list[dict[str, Any]], grid: list[str]) -> str:
     names = ["run", "memory", *grid, "episodes", "success_rate", "mean_return", "std_return", "mean_length"]
+    names += [name for name in ("state_bytes",) if name in rows[0]]
     head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in names)
     lines = ("".join(f"<td>{html.escape(shown(row[name]))}</td>" for name in names) for row in rows)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

@@ -1,5 +1,7 @@
 """The recipe of associative recall: a memory learns it, what is measured is what it can, mistakes are told."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,14 @@ def test_evaluation_counts_the_answers(learnt):
     assert row["state_bytes"] == states.nbytes(reader.memory.initial_state(1))
 
 
+def test_a_report_draws_accuracy_by_pairs(learnt, tmp_path):
+    result = evaluate(learnt["run"], grid={"pairs": [2, 4, 8]}, episodes=3, report=str(tmp_path / "report"))
+    page = Path(result["report"]).read_text()
+    assert "in recall" in page
+    assert all(f"<td>{row['pairs']}</td>" in page and f"{row['state_bytes']:,}" in page for row in result["rows"])
+    assert "<svg" in (tmp_path / "report" / "plot.svg").read_text()
+
+
 def test_episodes_in_a_stream_are_read_as_alone():
     torch.manual_seed(0)
     reader = Reader(memory="delta_net", dim=16, layers=1, memory_options={"heads": 1}, vocabulary=30).double()
@@ -92,8 +102,8 @@ def test_mistakes_are_told(learnt, tmp_path):
         evaluate(run, env={"keys": 9})
     with pytest.raises(UserError, match=r"pairs must lie in 1\.\.8"):
         evaluate(run, grid={"pairs": [9]})
-    with pytest.raises(UserError, match="leave out --report and --video"):
-        evaluate(run, report=str(tmp_path / "report"))
+    with pytest.raises(UserError, match="leave out --video"):
+        evaluate(run, video=str(tmp_path / "video"))
     with pytest.raises(UserError, match="which are no bytes: it reads no text"):
         read(__file__, reader=run)
     for wrong, message in [
