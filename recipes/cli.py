@@ -209,6 +209,7 @@ def bench(arguments: list[str]) -> Answer:
     """Measure speed and memory, side by side with the peers that are installed."""
     listed = {
         "memory": "tokens per second of every memory, by length",
+        "kernels": "the operations' chunked forms, beside their token loops",
         "mlp_memory": "the operation of the MLP memories, beside what products of matrices can do",
         "rl": "environment steps per second of agents",
         "grid": "environment steps per second of grid worlds",
@@ -224,7 +225,7 @@ def bench(arguments: list[str]) -> Answer:
     what, *rest = arguments
     if what not in listed:
         raise UserError(f"there is no benchmark {what!r}; {nearest(what, listed)}")
-    from recurra.benchmarks import grid, memories, mlp, results, segment, timing, training
+    from recurra.benchmarks import grid, memories, mlp, operations, results, segment, timing, training
     from recurra.recipes import devices, parsing
 
     inner = parsing.parser(f"recurra bench {what}")
@@ -232,6 +233,7 @@ def bench(arguments: list[str]) -> Answer:
     inner.add_argument("--config", action="config", help="a YAML file of these options")
     measured: dict[str, Callable[..., Any]] = {
         "memory": memories.run,
+        "kernels": operations.run,
         "mlp_memory": mlp.run,
         "rl": training.run,
         "grid": grid.run,

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from recurra.benchmarks import mlp, training
+from recurra.benchmarks import mlp, operations, training
+from recurra.errors import UserError
 from recurra.recipes import cli
 
 
@@ -29,6 +30,19 @@ def test_memory(capsys):
     }
     assert looped == {("forward", 20), ("forward and backward", 20)}
     assert next(row for row in rows if row["name"] == "gru")["bytes"] == 32
+
+
+def test_kernels(capsys):
+    sizes = ["--batch", "2", "--length", "30", "--heads", "2", "--dim", "4", "--budget", "0.01"]
+    rows = bench(capsys, "kernels", *sizes)
+    names = ("linear_recurrence", "linear_attention", "delta_rule", "gated_delta_rule")
+    assert [row["name"] for row in rows if row["peer"]] == [name for name in names for _ in range(2)]
+    for loop, chunked in zip(rows[::2], rows[1::2], strict=True):
+        assert loop["name"] == f"{chunked['name']}, token loop"
+        assert chunked["ratio"] == pytest.approx(chunked["per_second"] / loop["per_second"])
+    assert {row["bytes"] for row in rows} == {4 * 2 * 4, 4 * 2 * 4 * 4}
+    with pytest.raises(UserError, match="did you mean 'delta_rule'"):
+        operations.run(["delta_rul"])
 
 
 def test_mlp_memory(capsys):
