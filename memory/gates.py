@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
-_LISTENER: ContextVar[list[Tensor] | None] = ContextVar("listener", default=None)
+# A plain list, not a context variable: torch.compile can look at it, and compiles anew while somebody listens.
+_LISTENERS: list[list[Tensor]] = []
 
 
 def gate(logits: Tensor, *, closing: bool) -> Tensor:
@@ -36,9 +36,8 @@ def log_gate(opened: Tensor) -> Tensor:
 
 def writing(opened: Tensor) -> Tensor:
     """Give gates that say how strongly a token is written as they are, and tell `heard` of them."""
-    listener = _LISTENER.get()
-    if listener is not None:
-        listener.append(opened)
+    if _LISTENERS:
+        _LISTENERS[-1].append(opened)
     return opened
 
 
@@ -55,8 +54,8 @@ def heard() -> Iterator[list[Tensor]]:
     [(1, 5, 2)]
     """
     strengths: list[Tensor] = []
-    token = _LISTENER.set(strengths)
+    _LISTENERS.append(strengths)
     try:
         yield strengths
     finally:
-        _LISTENER.reset(token)
+        _LISTENERS.pop()
