@@ -35,6 +35,9 @@ def make_streams(id: str, count: int, **options: Any) -> Streams:
     """
     if count < 1:
         raise UserError(f"the number of streams must be at least 1, got {count}")
+    if not isinstance(limit := options.get("max_episode_steps"), int | None):
+        # Gymnasium before 1.0 would notice at the first step.
+        raise UserError(f"{id} cannot be made with max_episode_steps={limit!r}: give a number of steps")
     try:
         spec = _find(id)
         batched = spec.vector_entry_point if spec.namespace == "recurra" else None

@@ -307,7 +307,7 @@ MISTAKES = {
     ),
     "a wrong value of an environment's option": (
         ["train", "gym", "--env.id", "CartPole-v1", "--env.max_episode_steps", "long"],
-        "CartPole-v1 cannot be made with max_episode_steps='long': Expect the",
+        "CartPole-v1 cannot be made with max_episode_steps='long': give a number",
     ),
     "a width beyond all memory": (["train", "tmaze", "--dim", "1000000000"], "dim must be at most 65536"),
     "stop without a figure": (["train", "tmaze", "--stop.above", "1"], "metric"),

@@ -14,10 +14,11 @@ _MIRAS = "Behrouz et al. 2025, arXiv 2504.13173"
 _TTT = "Sun et al. 2024, arXiv 2407.04620"
 _DEEP: dict[str, Any] = {"architecture": "mlp", "channelwise": True}
 
-# Where a paper leaves a point open, the reading that learnt associative recall better is the default: Moneta's map as
-# printed (not the mirror map it cites), Memora's softmax at every token (not at a chunk's ends), and Yaad's slope
-# beyond the threshold as Equation 15 has it (not Equation 16's, ``huber_mixture``, which jumps there). Yaad's threshold
-# keeps its slopes short: it learns recall faster with steps to 1 than with TTT's 0.1; titans, moneta, memora do not.
+# Where a paper leaves a point open, the reading that learnt associative recall better is the default (RESULTS.md):
+# Moneta's map as printed (not the mirror map it cites), Memora's softmax at every token (not at a chunk's ends), and
+# Yaad's slope beyond the threshold as Equation 15 has it (not Equation 16's, ``huber_mixture``, which jumps there). So
+# are the largest steps: Yaad's threshold keeps its slopes short, and it learns faster with 1 than with TTT's 0.1;
+# Moneta's map divides by the weights' size, and it learns faster with 0.01; Titans and Memora keep 0.1.
 PRESETS = {
     "gla": Preset(
         "Yang et al. 2023, arXiv 2312.06635",
@@ -58,7 +59,7 @@ PRESETS = {
         "Behrouz et al. 2025, arXiv 2501.00663",
         {"architecture": "mlp", "retention": "scalar", "algorithm": "momentum"},
     ),
-    "moneta": Preset(_MIRAS, {**_DEEP, "bias": "lp", "retention": "lq", "p": 3.0, "q": 4.0}),
+    "moneta": Preset(_MIRAS, {**_DEEP, "bias": "lp", "retention": "lq", "p": 3.0, "q": 4.0, "step": 0.01}),
     "yaad": Preset(_MIRAS, {**_DEEP, "bias": "huber_norm", "retention": "channel", "step": 1.0}),
     "memora": Preset(_MIRAS, {**_DEEP, "bias": "l2", "retention": "kl"}),
 }
