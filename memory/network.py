@@ -92,7 +92,7 @@ def stack(
         name: the memory's, see `recurra.memory.build`.
         dim: width of the network.
         layers: how many blocks; of ``samba`` how many pairs of them, one with a memory and one with a window.
-        expansion: of the blocks' MLPs, see `recurra.memory.Block`.
+        expansion: of the blocks' MLPs, see `recurra.memory.blocks.Block`.
         memory_options: the memory's options, those that have a name of the above too (an MLP memory's ``expansion``).
         **options: more of them.
 
