@@ -1,13 +1,84 @@
-"""How readers are optimised."""
+"""How readers learn: the optimiser, its schedule, one step after another; what they learn from is their own."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import lightning
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from recurra.agents import Reader
 from recurra.recipes.settings import LearningOptions
+
+
+class Learning(lightning.LightningModule, ABC):
+    """A reader and the updates that it learns by. A subclass says what an update learns from.
+
+    Args:
+        reader: what learns.
+        options: see `LearningOptions`.
+        updates: how many to make.
+
+    Attributes:
+        agent: the reader.
+        done: updates made.
+        metrics: figures of the last one.
+    """
+
+    options: LearningOptions
+
+    #: Whether a checkpoint holds all that learning goes on from.
+    saves = True
+
+    def __init__(self, reader: Reader, *, options: LearningOptions, updates: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.agent, self.options, self.updates, self.done = reader, options, updates, 0
+        self.metrics: dict[str, float] = {}
+
+    def close(self) -> None:
+        """Do nothing: what is read needs no closing."""
+
+    @abstractmethod
+    def next(self, run: str) -> str:
+        """Give the command that shows what was learnt."""
+
+    @property
+    @abstractmethod
+    def steps_per_update(self) -> int:
+        """Tokens of an update."""
+
+    @property
+    def steps(self) -> int:
+        """Tokens read."""
+        return self.done * self.steps_per_update
+
+    def configure_optimizers(self) -> Any:
+        """Give AdamW and its schedule."""
+        return adamw(self.agent, self.options, updates=self.updates)
+
+    def train_dataloader(self) -> DataLoader:
+        """Give the numbers of the updates that are left: reading itself goes on from where it stands."""
+        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
+
+    def improve(self, loss: Tensor) -> dict[str, float]:
+        """Take one step down the loss, which is an update; tell the gradient's norm and the step size."""
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        rate = schedule.get_last_lr()[0]
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.parameters(), self.options.gradient_norm)
+        optimizer.step()
+        schedule.step()
+        self.done += 1
+        return {"gradient_norm": norm.item(), "learning_rate": rate}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the reader is built from."""
+        checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
 
 
 def adamw(module: nn.Module, options: LearningOptions, *, updates: int) -> Any:
@@ -24,16 +95,3 @@ def adamw(module: nn.Module, options: LearningOptions, *, updates: int) -> Any:
 
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95))
     return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, share)]
-
-
-def improve(module: lightning.LightningModule, loss: Tensor, *, gradient_norm: float) -> dict[str, float]:
-    """Take one step down the loss, with what `adamw` gave; tell the gradient's norm and the step size."""
-    optimizer: Any = module.optimizers()
-    schedule: Any = module.lr_schedulers()
-    rate = schedule.get_last_lr()[0]
-    optimizer.zero_grad()
-    module.manual_backward(loss)
-    norm = nn.utils.clip_grad_norm_(module.parameters(), gradient_norm)
-    optimizer.step()
-    schedule.step()
-    return {"gradient_norm": norm.item(), "learning_rate": rate}

@@ -11,13 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from recurra.agents import Reader, tokens
 from recurra.agents.reader import ReaderState
@@ -25,7 +23,7 @@ from recurra.envs.documents import Source
 from recurra.errors import UserError
 from recurra.memory import gates
 from recurra.memory import state as states
-from recurra.recipes.optimising import adamw, improve
+from recurra.recipes.optimising import Learning
 from recurra.recipes.settings import QuestionsEnv, QuestionsOptions
 from recurra.recipes.storytelling import Bank, Stream, Told, document, words
 
@@ -46,7 +44,7 @@ def tokenizer(env: QuestionsEnv, documents: list[Source]) -> str | None:
     return tokens.read(env.tokens)
 
 
-class Questions(lightning.LightningModule):
+class Questions(Learning):
     """A reader, the documents it learns from, and the steps.
 
     Args:
@@ -61,6 +59,7 @@ class Questions(lightning.LightningModule):
         UserError: if there are no sentences in the books.
     """
 
+    options: QuestionsOptions
     shown = ("loss", "accuracy", "stage", "stream_accuracy", "written", "gradient_norm", "learning_rate")
 
     def __init__(
@@ -73,9 +72,8 @@ class Questions(lightning.LightningModule):
         updates: int,
         seed: int,
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.agent, self.tasks, self.options, self.updates, self.seed = reader, tasks, options, updates, seed
+        super().__init__(reader, options=options, updates=updates)
+        self.tasks, self.seed = tasks, seed
         self.bank = Bank(documents, reader.tokens)
         if not len(self.bank):
             raise UserError("there are no sentences in the documents to hide facts in")
@@ -90,25 +88,13 @@ class Questions(lightning.LightningModule):
             )
             for row in range(options.streams)
         ]
-        self.done, self.stage = 0, 0
+        self.stage = 0
         self.shares: deque[float] = deque(maxlen=options.window)
         self.state: ReaderState | None = None
-        self.metrics: dict[str, float] = {}
-
-    #: Whether a checkpoint holds all that learning goes on from.
-    saves = True
-
-    def close(self) -> None:
-        """Do nothing: documents need no closing."""
 
     def next(self, run: str) -> str:
         """Give the command that measures what was learnt."""
         return f"recurra eval {run} --grid.length 0,1k,4k,16k,128k"
-
-    @property
-    def steps(self) -> int:
-        """Tokens read."""
-        return self.done * self.steps_per_update
 
     @property
     def steps_per_update(self) -> int:
@@ -119,14 +105,6 @@ class Questions(lightning.LightningModule):
     def graduated(self) -> bool:
         """Whether the last stage has been passed, and streams are read."""
         return self.stage == len(self.options.segments)
-
-    def configure_optimizers(self) -> Any:
-        """Give AdamW and its schedule."""
-        return adamw(self.agent, self.options, updates=self.updates)
-
-    def train_dataloader(self) -> DataLoader:
-        """Give the numbers of the updates that are left."""
-        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Learn from documents of the stage, or from the next piece of each stream."""
@@ -148,8 +126,7 @@ class Questions(lightning.LightningModule):
         wanted = inputs[asked]
         # A piece may ask for nothing: then there is only what was written to learn from.
         loss = functional.cross_entropy(logits, wanted) if len(wanted) else logits.sum()
-        step = improve(self, loss + self.options.write_penalty * written, gradient_norm=self.options.gradient_norm)
-        self.done += 1
+        step = self.improve(loss + self.options.write_penalty * written)
         share = _share(logits.detach().argmax(-1) == wanted, numbers)
         if not streaming and not self.graduated:
             self._promote(share)
@@ -204,7 +181,7 @@ class Questions(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add all that learning goes on from: the stage, the place in each stream, and the memory's state there."""
-        checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
+        super().on_save_checkpoint(checkpoint)
         checkpoint["questions"] = {
             "done": self.done,
             "stage": self.stage,

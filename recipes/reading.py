@@ -7,19 +7,17 @@ between them, and is in the checkpoint: gradients stop at a piece's border, memo
 import math
 from typing import Any
 
-import lightning
 import torch
-from torch.utils.data import DataLoader
 
 from recurra.agents import Reader
 from recurra.envs.documents import Batches, Source
 from recurra.memory import state as states
 from recurra.recipes import processes
-from recurra.recipes.optimising import adamw, improve
+from recurra.recipes.optimising import Learning
 from recurra.recipes.settings import ReadingOptions
 
 
-class Reading(lightning.LightningModule):
+class Reading(Learning):
     """A reader, the documents it learns from, and the steps.
 
     Args:
@@ -30,6 +28,7 @@ class Reading(lightning.LightningModule):
         seed: of the documents' order.
     """
 
+    options: ReadingOptions
     shown = ("bits_per_byte", "gradient_norm", "learning_rate")
 
     def __init__(
@@ -41,40 +40,18 @@ class Reading(lightning.LightningModule):
         updates: int,
         seed: int,
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.agent, self.options, self.updates, self.done = reader, options, updates, 0
+        super().__init__(reader, options=options, updates=updates)
         self.batches = Batches(documents, streams=options.streams, length=options.piece, seed=seed)
         self.state: Any = None
-        self.metrics: dict[str, float] = {}
-
-    #: Whether a checkpoint holds all that learning goes on from.
-    saves = True
-
-    def close(self) -> None:
-        """Do nothing: documents need no closing."""
 
     def next(self, run: str) -> str:
         """Give the command that shows what was learnt."""
         return f"recurra read text:shakespeare/macbeth --reader {run} --continue 400"
 
     @property
-    def steps(self) -> int:
-        """Bytes read."""
-        return self.done * self.steps_per_update
-
-    @property
     def steps_per_update(self) -> int:
         """Bytes in a piece of all rows."""
         return self.options.streams * self.options.piece
-
-    def configure_optimizers(self) -> Any:
-        """Give AdamW and its schedule."""
-        return adamw(self.agent, self.options, updates=self.updates)
-
-    def train_dataloader(self) -> DataLoader:
-        """Give the numbers of the pieces that are left: the reading itself goes on from where it stands."""
-        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Read one piece of every row, and learn from it."""
@@ -87,8 +64,7 @@ class Reading(lightning.LightningModule):
         self.state = states.detach(state)
         loss = -scores.mean()
 
-        step = improve(self, loss, gradient_norm=self.options.gradient_norm)
-        self.done += 1
+        step = self.improve(loss)
         self.metrics = {
             "bits_per_byte": processes.mean(loss).item() / math.log(2),
             **step,
@@ -96,7 +72,7 @@ class Reading(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add all that reading goes on from: the place in each document, and the memory's state."""
-        checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
+        super().on_save_checkpoint(checkpoint)
         checkpoint["reading"] = {
             "done": self.done,
             "batches": self.batches.state_dict(),

@@ -8,24 +8,22 @@ import inspect
 import time
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from recurra.agents import Reader
 from recurra.envs.probes import Recall
 from recurra.errors import UserError, nearest
 from recurra.memory import state as states
 from recurra.recipes import devices, evaluation, loading, processes
-from recurra.recipes.optimising import adamw, improve
+from recurra.recipes.optimising import Learning
 from recurra.recipes.settings import LearningOptions
 
 
-class Recalling(lightning.LightningModule):
+class Recalling(Learning):
     """A reader, the episodes it learns from, and the steps.
 
     Args:
@@ -39,44 +37,22 @@ class Recalling(lightning.LightningModule):
     def __init__(
         self, reader: Reader, tasks: list[Recall], *, options: LearningOptions, updates: int, seed: int
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.agent, self.options, self.updates, self.done, self.seed = reader, options, updates, 0, seed
-        self.tasks = tasks
+        super().__init__(reader, options=options, updates=updates)
+        self.tasks, self.seed = tasks, seed
         lengths = [task.length for task in tasks]
         self.first = torch.zeros(sum(lengths), dtype=torch.bool)
         self.first[np.cumsum([0, *lengths[:-1]])] = True
         self.lengths = lengths
-        self.metrics: dict[str, float] = {}
         self.shown = ("loss", *(f"accuracy_{task.pairs}" for task in tasks), "gradient_norm", "learning_rate")
-
-    #: Whether a checkpoint holds all that learning goes on from.
-    saves = True
-
-    def close(self) -> None:
-        """Do nothing: episodes need no closing."""
 
     def next(self, run: str) -> str:
         """Give the command that measures what was learnt."""
         return f"recurra eval {run} --grid.pairs {','.join(str(task.pairs) for task in self.tasks)}"
 
     @property
-    def steps(self) -> int:
-        """Tokens read."""
-        return self.done * self.steps_per_update
-
-    @property
     def steps_per_update(self) -> int:
         """Tokens in a piece of all streams."""
         return self.options.streams * sum(self.lengths)
-
-    def configure_optimizers(self) -> Any:
-        """Give AdamW and its schedule."""
-        return adamw(self.agent, self.options, updates=self.updates)
-
-    def train_dataloader(self) -> DataLoader:
-        """Give the numbers of the pieces that are left."""
-        return DataLoader(range(self.done, self.updates), batch_size=None)  # type: ignore[arg-type]
 
     def piece(self, index: int) -> tuple[Tensor, Tensor]:
         """Give a piece's tokens, and which of them are asked for: it depends on nothing but the seed and its number."""
@@ -96,8 +72,7 @@ class Recalling(lightning.LightningModule):
         ]
         loss = torch.stack(losses).mean()  # of few pairs and many alike: few are learnt first
 
-        step = improve(self, loss, gradient_norm=self.options.gradient_norm)
-        self.done += 1
+        step = self.improve(loss)
         right = ((logits.detach().argmax(-1) == tokens) & asked).sum(0).split(self.lengths)
         shares = zip(right, asked.sum(0).split(self.lengths), strict=True)
         self.metrics = {
@@ -111,7 +86,7 @@ class Recalling(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what learning goes on from: the number of the piece."""
-        checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
+        super().on_save_checkpoint(checkpoint)
         checkpoint["recall"] = {"done": self.done}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

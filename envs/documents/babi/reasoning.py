@@ -1,5 +1,6 @@
 """Tasks whose facts stand still and have to be put together: qa4 and qa15 to qa19."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from random import Random
 
@@ -30,9 +31,9 @@ class Given(Story):
         """Ask, once all is told."""
         return self.riddle() if len(self.facts) == len(self.plan) else None
 
+    @abstractmethod
     def riddle(self) -> Question:
         """Ask about the facts."""
-        raise NotImplementedError
 
     def numbers(self, *facts: str) -> tuple[int, ...]:
         """Find facts in the order of telling."""
