@@ -1,19 +1,21 @@
 """ARMT: every layer has an associative memory, asked before the layer and told at the end of a segment."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recurra.errors import UserError
-from recurra.memory.base import Memory, hide
 from recurra.memory.segment.association import Association, Associative
 from recurra.memory.segment.backbone import Backbone, Held, empty, keep
 from recurra.memory.segment.diagonal import Diagonals
-from recurra.memory.segment.parts import Gradients, Part, SegmentState, read_parts, read_token, view
+from recurra.memory.segment.memory import SegmentMemory
+from recurra.memory.segment.parts import Gradients, Part, SegmentState
+from recurra.memory.segment.places import view
 
 
-class ARMT(Memory):
+class ARMT(SegmentMemory):
     """Associative recurrent memory transformer (Rodkin et al. 2024, arXiv 2407.04841), causal throughout.
 
     A segment is read with learnt memory tokens at its tail. Before each layer every token asks the layer's
@@ -90,32 +92,11 @@ class ARMT(Memory):
         position = torch.zeros(batch, dtype=torch.long, device=place["device"])
         return SegmentState(memories, empty(self.backbone, batch, self.segment, place), position)
 
-    def forward(
-        self,
-        x: Tensor,
-        state: SegmentState | None = None,
-        *,
-        first: Tensor | None = None,
-        present: Tensor | None = None,
-    ) -> tuple[Tensor, SegmentState]:
-        """Read a piece: see `Memory.forward`."""
-        x, state = self.begin(x, state, first, present)
-        together = None
-        if self.diagonal and x.shape[1] > 1:
-            together = Diagonals(self.backbone, self.associations, self.tokens, self.segment).read
-        y, state = read_parts(
-            self._read, x, state, self.initial_state(1, device=x.device, dtype=state.open[0].keys.dtype),
-            first=first, present=present, segment=self.segment, gradients=self.gradients, together=together,
-        )  # fmt: skip
-        return hide(y, present), state
-
-    def step(
-        self, x: Tensor, state: SegmentState | None = None, *, first: Tensor | None = None
-    ) -> tuple[Tensor, SegmentState]:
-        """Read one token of each stream: see `Memory.step`."""
-        if self.gradients != Gradients() and torch.is_grad_enabled():  # horizons and replay are of pieces
-            return super().step(x, state, first=first)
-        return read_token(self._read, x, self.begin_step(x, state, first), segment=self.segment)
+    def _together(self, x: Tensor) -> Callable[..., Any] | None:
+        """Read diagonal by diagonal, if wanted."""
+        if not self.diagonal or x.shape[1] < 2:
+            return None
+        return Diagonals(self.backbone, self.associations, self.tokens, self.segment).read
 
     def _read(
         self, part: Part, memory: tuple[Association, ...], held: tuple[Held, ...] | None

@@ -9,7 +9,7 @@ from torch.nn import functional
 from recurra.errors import UserError
 from recurra.memory.attention.rotary import angles, turn
 from recurra.memory.blocks import SwiGLU
-from recurra.memory.segment.parts import View, left_open, put
+from recurra.memory.segment.places import View, left_open, put
 
 
 class Held(NamedTuple):

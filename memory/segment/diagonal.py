@@ -11,7 +11,8 @@ from torch.nn import functional
 from recurra.memory.attention.rotary import angles
 from recurra.memory.segment.association import Association, Associative
 from recurra.memory.segment.backbone import Backbone, Held, Layer, attend, keep, turned_heads
-from recurra.memory.segment.parts import Part, view
+from recurra.memory.segment.parts import Part
+from recurra.memory.segment.places import view
 
 Enter = Callable[[int, int, Association], Association]
 """Gives what a part is handed, from its number, the layer's, and what the layer was told before."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recurra.errors import UserError
 from recurra.memory.segment.backbone import Around, Held
-from recurra.memory.segment.parts import View, put
+from recurra.memory.segment.places import View, put
 
 
 class Pretrained(nn.Module):

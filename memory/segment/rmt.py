@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from recurra.errors import UserError
-from recurra.memory.base import Memory, hide
 from recurra.memory.segment.backbone import Backbone, Held, Reader, empty, keep
-from recurra.memory.segment.parts import Gradients, Part, SegmentState, read_parts, read_token, view
+from recurra.memory.segment.memory import SegmentMemory
+from recurra.memory.segment.parts import Gradients, Part, SegmentState
+from recurra.memory.segment.places import view
 
 
 class Slots(NamedTuple):
@@ -17,7 +18,7 @@ class Slots(NamedTuple):
     tokens: Tensor
 
 
-class RMT(Memory):
+class RMT(SegmentMemory):
     """Recurrent memory transformer (Bulatov et al. 2022, arXiv 2207.06881, in the decoder's form of arXiv 2304.11062).
 
     ::
@@ -78,30 +79,6 @@ class RMT(Memory):
             empty(self.backbone, batch, self.slots + self.segment, place),
             torch.zeros(batch, dtype=torch.long, device=place["device"]),
         )
-
-    def forward(
-        self,
-        x: Tensor,
-        state: SegmentState | None = None,
-        *,
-        first: Tensor | None = None,
-        present: Tensor | None = None,
-    ) -> tuple[Tensor, SegmentState]:
-        """Read a piece: see `Memory.forward`."""
-        x, state = self.begin(x, state, first, present)
-        y, state = read_parts(
-            self._read, x, state, self.initial_state(1, device=x.device, dtype=state.memory.tokens.dtype),
-            first=first, present=present, segment=self.segment, gradients=self.gradients,
-        )  # fmt: skip
-        return hide(y, present), state
-
-    def step(
-        self, x: Tensor, state: SegmentState | None = None, *, first: Tensor | None = None
-    ) -> tuple[Tensor, SegmentState]:
-        """Read one token of each stream: see `Memory.step`."""
-        if self.gradients != Gradients() and torch.is_grad_enabled():  # horizons and replay are of pieces
-            return super().step(x, state, first=first)
-        return read_token(self._read, x, self.begin_step(x, state, first), segment=self.segment)
 
     def _read(
         self, part: Part, memory: Slots, held: tuple[Held, ...] | None

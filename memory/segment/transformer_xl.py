@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from recurra.errors import UserError
-from recurra.memory.base import Memory, hide
 from recurra.memory.segment.backbone import Backbone, attend
-from recurra.memory.segment.parts import Gradients, Part, SegmentState, left_open, put, read_parts, read_token
+from recurra.memory.segment.memory import SegmentMemory
+from recurra.memory.segment.parts import Gradients, Part, SegmentState
+from recurra.memory.segment.places import left_open, put
 from recurra.memory.segment.relative import Relative, sinusoids
 
 
@@ -35,7 +36,7 @@ class Reached(NamedTuple):
     hidden: Tensor
 
 
-class TransformerXL(Memory):
+class TransformerXL(SegmentMemory):
     """Transformer-XL (Dai et al. 2019, arXiv 1901.02860): segments whose layers see those before, of fixed number.
 
     With h the input of a layer, of this segment τ and of the last ``cache`` tokens before it::
@@ -101,30 +102,6 @@ class TransformerXL(Memory):
             tuple(Reached(zeros(seen, kv_dim), zeros(seen, kv_dim), zeros(self.segment, self.dim)) for _ in layers),
             none.clone(),
         )
-
-    def forward(
-        self,
-        x: Tensor,
-        state: SegmentState | None = None,
-        *,
-        first: Tensor | None = None,
-        present: Tensor | None = None,
-    ) -> tuple[Tensor, SegmentState]:
-        """Read a piece: see `Memory.forward`."""
-        x, state = self.begin(x, state, first, present)
-        y, state = read_parts(
-            self._read, x, state, self.initial_state(1, device=x.device, dtype=state.open[0].keys.dtype),
-            first=first, present=present, segment=self.segment, gradients=self.gradients,
-        )  # fmt: skip
-        return hide(y, present), state
-
-    def step(
-        self, x: Tensor, state: SegmentState | None = None, *, first: Tensor | None = None
-    ) -> tuple[Tensor, SegmentState]:
-        """Read one token of each stream: see `Memory.step`."""
-        if self.gradients != Gradients() and torch.is_grad_enabled():  # horizons and replay are of pieces
-            return super().step(x, state, first=first)
-        return read_token(self._read, x, self.begin_step(x, state, first), segment=self.segment)
 
     def _read(
         self, part: Part, memory: Cache, held: tuple[Reached, ...] | None
