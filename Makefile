@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo/$(shell date +%Y-%m-%d-%H%M%S)
 
-.PHONY: demo test test-pogema test-long check clean
+.PHONY: demo test test-gpu test-pogema test-long check clean
 
 # Train an agent that remembers and one that cannot, and see how far each walks; train a reader, and let it read a book.
 demo: .venv/ready
@@ -14,13 +14,23 @@ demo: .venv/ready
 	$(BIN)/recurra read text:shakespeare/macbeth --reader $(DEMO)/byte-lm/0 --continue 300
 	@echo "next: open $(DEMO)/report/index.html, or $(BIN)/recurra eval $(DEMO)/tmaze/0 --env.corridor 100000 --episodes 20"
 
-# Two test processes, tests of one file together.
+# Two test processes, tests of one file together; then the Triton kernels, interpreted, and compiled for GPUs.
 test: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+	TRITON_INTERPRET=1 $(BIN)/pytest -q -n 2 --dist loadfile tests/gpu
+	$(BIN)/pytest -q -n 2 tests/compiled
 
-# What has to do with gymnasium, beside pogema, which holds it at 0.28.1, the oldest that is supported, and numpy below 2.
+# The Triton kernels on a GPU, in bfloat16 and at large sizes, too.
+test-gpu: .venv/ready
+	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("make test-gpu needs an NVIDIA GPU and a CUDA build of torch")'
+	$(BIN)/pytest -q tests/gpu
+
+# What has to do with gymnasium, beside pogema, which holds it at 0.28.1, the oldest that is supported, and numpy below 2;
+# and the Triton kernels again, with the oldest triton that they are held to.
 test-pogema: .venv-pogema/ready
 	.venv-pogema/bin/pytest -q -n 2 --dist loadfile -m "not slow" $$(grep -lE 'gymnasium|recurra.(envs|agents|recipes)' tests/test_*.py)
+	TRITON_INTERPRET=1 .venv-pogema/bin/pytest -q -n 2 --dist loadfile tests/gpu
+	.venv-pogema/bin/pytest -q -n 2 tests/compiled
 
 test-long: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadfile --hypothesis-profile exploring
@@ -37,10 +47,11 @@ clean:
 # torch first, at the version of constraints.txt: what is installed after it must not choose another.
 .venv/ready: EXTRAS := dev
 .venv-pogema/ready: EXTRAS := dev,pogema
+.venv-pogema/ready: TRITON := triton==3.6.0
 .venv/ready .venv-pogema/ready: INSTALL = $(@D)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 .venv/ready .venv-pogema/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recurra needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) torch
-	$(INSTALL) -e '.[$(EXTRAS)]'
+	$(INSTALL) -e '.[$(EXTRAS)]' $(TRITON)
 	touch $@

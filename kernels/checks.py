@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from recurra.errors import UserError, nearest
+from recurra.kernels import launching
 
 Shape = tuple[int, ...]
 
@@ -65,14 +66,36 @@ def widest(*given: Tensor | None) -> torch.dtype:
     return dtype
 
 
-def backend(operation: str, name: str | None, known: Sequence[str], *, time: int) -> str:
-    """Choose a backend: the one that is named, else token by token for a single token and chunks for more.
+def backend(
+    operation: str,
+    name: str | None,
+    known: Sequence[str],
+    *,
+    time: int,
+    device: torch.device,
+    unfit: str | None = None,
+) -> str:
+    """Choose a backend: the one that is named, else the Triton kernels for what is on a GPU and they can take.
+
+    Elsewhere the choice falls on token by token for a single token, and on chunks for more.
+
+    Args:
+        operation: the name of the operation that chooses.
+        name: what was asked for; None leaves the choice.
+        known: the operation's backends.
+        time: tokens to read.
+        device: of the tensors.
+        unfit: what the Triton kernels take, where they do not take these arguments.
 
     Raises:
-        UserError: if the operation has none of the name.
+        UserError: if the operation has none of the name, or it cannot run here.
     """
     if name is None:
+        if "triton" in known and device.type == "cuda" and launching.runs_on(device) and unfit is None:
+            return "triton"
         return "reference" if time == 1 else "chunked"
     if name not in known:
         raise UserError(f"{operation} has no backend {name!r}: {nearest(name, known)}")
+    if name == "triton":
+        launching.require(operation, device, unfit)
     return name

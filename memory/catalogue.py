@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from recurra.errors import UserError, nearest
+from recurra.kernels import launching
 from recurra.memory.attention import MemoryAsContext, Samba, SlidingWindow, WithAttention
 from recurra.memory.base import Memory
 from recurra.memory.miras import PRESETS, Associative, DeltaNet, LinearAttention, Retention
@@ -16,9 +17,10 @@ from recurra.memory.segment import ARMT, RMT, TransformerXL
 
 @dataclass(frozen=True)
 class MemoryInfo:
-    """What is known of a listed memory: see `Memory` for grain, bounded and backends.
+    """What is known of a listed memory: see `Memory` for grain and bounded.
 
     Attributes:
+        backends: those of the memory's backends that this machine can run.
         rule: of an associative memory, its architecture, attentional bias, retention gate and learning algorithm.
         path: what computes it: an operation of `recurra.kernels` or of torch, or ``generic``, any rule in plain torch.
     """
@@ -116,9 +118,8 @@ def describe(name: str) -> MemoryInfo:
         learner = learner.memory
     if isinstance(learner, Associative):
         rule, path = learner.rule.summary, learner.path
-    return MemoryInfo(
-        name, entry.family, entry.paper, memory.grain, memory.bounded, memory.backends, rule=rule, path=path
-    )
+    backends = tuple(backend for backend in memory.backends if backend != "triton" or launching.available())
+    return MemoryInfo(name, entry.family, entry.paper, memory.grain, memory.bounded, backends, rule=rule, path=path)
 
 
 def build(name: str, dim: int, **options: Any) -> Memory:

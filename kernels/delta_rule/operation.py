@@ -77,7 +77,7 @@ def delta_rule(
     _check(q, k, v, log_decay, beta, initial_state, first, present)
     if chunk < 1:
         raise UserError(f"chunk must be at least 1, got {chunk}")
-    backend = checks.backend("delta_rule", backend, BACKENDS, time=q.shape[1])
+    backend = checks.backend("delta_rule", backend, BACKENDS, time=q.shape[1], device=q.device)
 
     dtype = checks.widest(q, k, v, log_decay, beta, initial_state)
     if initial_state is None:

@@ -8,7 +8,7 @@ from recurra.kernels import checks
 from recurra.kernels.linear_recurrence.chunked import chunked
 from recurra.kernels.linear_recurrence.reference import reference
 
-BACKENDS = ("reference", "chunked")
+BACKENDS = ("reference", "chunked", "triton")
 
 
 def linear_recurrence(
@@ -35,15 +35,16 @@ def linear_recurrence(
         present: ``(batch, time)`` bool: tokens where it is False neither decay nor add, and their output is 0; what
             they hold, NaN included, does not matter.
         chunk: tokens that the chunked backend walks in all chunks at once: changes the speed, not the answer.
-        backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel; None takes the first for a single
-            token, else the second. Both are differentiable in every floating-point argument, once.
+        backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel, ``"triton"`` runs kernels on a GPU;
+            None takes the last for CUDA tensors, else the first for a single token and the second for more. All are
+            differentiable in every floating-point argument, once.
 
     Returns:
         Outputs h ``(batch, time, dim)`` in x's dtype, and the state after the last token ``(batch, dim)``, held in
         the widest dtype of the arguments and at least in float32, under autocast too.
 
     Raises:
-        UserError: if a shape, a dtype, the chunk or the backend does not fit.
+        UserError: if a shape, a dtype, the chunk or the backend does not fit, or the backend cannot run here.
 
     >>> import torch
     >>> gates = torch.tensor([1.0, 1.0, 0.5, 0.0]).log().reshape(1, 4, 1)
@@ -54,7 +55,7 @@ def linear_recurrence(
     _check(x, log_gate, initial_state, first, present)
     if chunk < 2:
         raise UserError(f"chunk must be at least 2, got {chunk}")
-    backend = checks.backend("linear_recurrence", backend, BACKENDS, time=x.shape[1])
+    backend = checks.backend("linear_recurrence", backend, BACKENDS, time=x.shape[1], device=x.device)
 
     dtype = checks.widest(x, log_gate, initial_state)
     state = x.new_zeros(x.shape[0], x.shape[2], dtype=dtype) if initial_state is None else initial_state.to(dtype)
@@ -70,6 +71,10 @@ def linear_recurrence(
             gate = gate.masked_fill(first.unsqueeze(-1), 0.0)
         if backend == "reference":
             output, state = reference(added, gate, state)
+        elif backend == "triton":
+            from recurra.kernels.linear_recurrence.gpu import scan  # imports triton, which the others do without
+
+            output, state = scan(added, gate, state)
         else:
             output, state = chunked(added, gate, state, chunk)
         if present is not None:

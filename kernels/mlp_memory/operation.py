@@ -97,7 +97,7 @@ def mlp_memory(
     _check(q, k, v, weights, rate, log_decay, log_momentum, threshold, norm, residual, initial_state, first, present)
     if chunk < 1:
         raise UserError(f"chunk must be at least 1, got {chunk}")
-    backend = checks.backend("mlp_memory", backend, BACKENDS, time=q.shape[1])
+    backend = checks.backend("mlp_memory", backend, BACKENDS, time=q.shape[1], device=q.device)
 
     carried = () if initial_state is None else (*initial_state.start, *initial_state.weights, *initial_state.momentum)
     dtype = checks.widest(q, k, v, *weights, rate, log_decay, log_momentum, threshold, *(norm or ()), *carried)

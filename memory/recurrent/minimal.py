@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recurra.kernels import linear_recurrence
+from recurra.kernels.linear_recurrence import BACKENDS
 from recurra.memory.base import Memory, hide
 from recurra.memory.gates import gate, log_gate, writing
 
@@ -37,7 +38,7 @@ class MinGRU(Memory):
     (torch.Size([2, 5, 8]), torch.Size([2, 16]))
     """
 
-    backends = ("reference", "chunked")
+    backends = BACKENDS
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class MinLSTM(Memory):
     (torch.Size([2, 5, 8]), torch.Size([2, 8]))
     """
 
-    backends = ("reference", "chunked")
+    backends = BACKENDS
 
     def __init__(
         self,
