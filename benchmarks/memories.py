@@ -55,7 +55,8 @@ def run(
         UserError: if there is no such memory, or a number is less than 1.
     """
     require_counts(dim=dim, batch=batch, lengths=lengths)
-    modules = {name: memory.build(name, dim).to(device) for name in names or memory.names()}  # a wrong name is told now
+    names = names or memory.names(team=False)
+    modules = {name: memory.build(name, dim).to(device) for name in names}  # a wrong name is told now
     product = matrix_rate(MATRIX, device=device)
     rows = [_row("matrix product", f"float32, {MATRIX} by {MATRIX}", None, product, None)]
     for name, module in modules.items():

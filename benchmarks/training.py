@@ -87,7 +87,7 @@ def run(
     """
     if compile and updates < 2:
         raise UserError("the first update compiles and is not counted: with --compile, updates must be at least 2")
-    agents = {name: _agent(name, dim, expansion) for name in names or memory.names()}
+    agents = {name: _agent(name, dim, expansion) for name in names or memory.names(team=False)}
     require_counts(rounds=rounds, updates=updates, batches=batches)
     equal = {"rollout": rollout, "epochs": epochs, "minibatches": minibatches}
 

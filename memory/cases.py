@@ -78,8 +78,8 @@ class Case:
         return replace(self, stream=self.stream._replace(x=self.stream.x.float()), prefix=prefix)
 
 
-def draw(memory: Memory, seed: int, time: int) -> Case:
-    """Draw a case for a memory, of at most ``time`` tokens (or four grains)."""
+def draw(memory: Memory, seed: int, time: int, agents: int = 4) -> Case:
+    """Draw a case for a memory, of at most ``time`` tokens (or four grains) and ``agents``."""
     generator = torch.Generator().manual_seed(seed)
     kind = seed % 4
 
@@ -87,7 +87,7 @@ def draw(memory: Memory, seed: int, time: int) -> Case:
         return int(torch.randint(low, high + 1, (), generator=generator))
 
     few = 1 if kind else 2  # in the case that has everything, streams and agents have others beside them
-    shape = (whole(few, 4), whole(few, 4)) if memory.team else (whole(few, 4),)
+    shape = (whole(few, 4), whole(min(few, agents), agents)) if memory.team else (whole(few, 4),)
     most = max(time // memory.grain, 4)
     grains = whole(3, most)
     stream = draw_stream(memory, shape, grains * memory.grain, generator)

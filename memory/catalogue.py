@@ -13,6 +13,7 @@ from recurra.memory.miras import PRESETS, Associative, DeltaNet, LinearAttention
 from recurra.memory.none import NoMemory
 from recurra.memory.recurrent import GRU, LSTM, MinGRU, MinLSTM
 from recurra.memory.segment import ARMT, RMT, TransformerXL
+from recurra.memory.shared import SRMT, Alone, Pooled
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class MemoryInfo:
         backends: those of the memory's backends that this machine can run.
         rule: of an associative memory, its architecture, attentional bias, retention gate and learning algorithm.
         path: what computes it: an operation of `recurra.kernels` or of torch, or ``generic``, any rule in plain torch.
+        team: whether a team shares it.
     """
 
     name: str
@@ -33,6 +35,7 @@ class MemoryInfo:
     backends: tuple[str, ...]
     rule: str
     path: str
+    team: bool
 
 
 class _Entry(NamedTuple):
@@ -89,16 +92,23 @@ _TABLE = {
     "armt": _Entry(ARMT, "segment", "Rodkin et al. 2024, arXiv 2407.04841", path="torch"),
     "transformer_xl": _Entry(TransformerXL, "segment", "Dai et al. 2019, arXiv 1901.02860", path="torch"),
     "associative": _Entry(Associative, "miras", "Behrouz et al. 2025, arXiv 2504.13173"),
+    "srmt": _Entry(SRMT, "shared", "Sagirova et al. 2025, arXiv 2501.13200"),
+    "pooled_yaad": _Entry(Pooled, "shared", "Behrouz et al. 2025, arXiv 2504.13173", {"memory": "yaad"}),
+    "pooled_gated_delta_net": _Entry(
+        Pooled, "shared", "Yang et al. 2024, arXiv 2412.06464", {"memory": "gated_delta_net"}
+    ),
+    "pooled": _Entry(Pooled, "shared", "Behrouz et al. 2025, arXiv 2504.13173"),
+    "alone": _Entry(Alone, "alone", ""),
 }
 
 
-def names() -> list[str]:
-    """List the memories that `build` knows by name.
+def names(*, team: bool | None = None) -> list[str]:
+    """List the memories that `build` knows by name: all, those of one stream, or those that a team shares.
 
     >>> "delta_net" in names()
     True
     """
-    return list(_TABLE)
+    return [name for name, entry in _TABLE.items() if team is None or entry.module.team == team]
 
 
 def describe(name: str) -> MemoryInfo:
@@ -117,9 +127,18 @@ def describe(name: str) -> MemoryInfo:
     while not isinstance(learner, Associative) and hasattr(learner, "memory"):
         learner = learner.memory
     if isinstance(learner, Associative):
-        rule, path = learner.rule.summary, learner.path
-    backends = tuple(backend for backend in memory.backends if backend != "triton" or launching.available())
-    return MemoryInfo(name, entry.family, entry.paper, memory.grain, memory.bounded, backends, rule=rule, path=path)
+        rule, path = learner.rule.summary, getattr(memory, "path", learner.path)
+    return MemoryInfo(
+        name,
+        entry.family,
+        entry.paper,
+        memory.grain,
+        memory.bounded,
+        tuple(backend for backend in memory.backends if backend != "triton" or launching.available()),
+        rule=rule,
+        path=path,
+        team=memory.team,
+    )
 
 
 def build(name: str, dim: int, **options: Any) -> Memory:

@@ -62,7 +62,15 @@ class Figure(float):
         return figure
 
 
-def check(memory: Memory, *, laws: Iterable[str] | None = None, cases: int = 3, seed: int = 0, time: int = 40) -> None:
+def check(
+    memory: Memory,
+    *,
+    laws: Iterable[str] | None = None,
+    cases: int = 3,
+    seed: int = 0,
+    time: int = 40,
+    agents: int = 4,
+) -> None:
     """Test that a memory obeys the laws.
 
     The memory itself stays as it is, and so does the global random state: laws work on copies in evaluation mode,
@@ -74,6 +82,7 @@ def check(memory: Memory, *, laws: Iterable[str] | None = None, cases: int = 3, 
         cases: number of random cases for each law.
         seed: of the first case; the next ones count on.
         time: the longest stream. A memory that works by chunks or segments longer than this wants a longer one.
+        agents: the largest team, where the memory is a team's.
 
     Raises:
         LawBroken: if it does not, with every broken law, its figure and the case.
@@ -84,7 +93,7 @@ def check(memory: Memory, *, laws: Iterable[str] | None = None, cases: int = 3, 
     """
     broken = {}
     cause = None
-    for name, (figure, place, error) in _worst(memory, laws, cases, seed, time).items():
+    for name, (figure, place, error) in _worst(memory, laws, cases, seed, time, agents).items():
         allowed = math.inf if name == "bounded" and not memory.bounded else BOUNDS[name]
         if figure > allowed:
             broken[name] = f"  {name}: {figure:.3g} where at most {allowed:g} is allowed: {figure.what} [{place}]"
@@ -95,7 +104,13 @@ def check(memory: Memory, *, laws: Iterable[str] | None = None, cases: int = 3, 
 
 
 def measure(
-    memory: Memory, *, laws: Iterable[str] | None = None, cases: int = 3, seed: int = 0, time: int = 40
+    memory: Memory,
+    *,
+    laws: Iterable[str] | None = None,
+    cases: int = 3,
+    seed: int = 0,
+    time: int = 40,
+    agents: int = 4,
 ) -> dict[str, float]:
     """Give each law's worst figure, infinite where the memory raises an exception; arguments as in `check`.
 
@@ -103,11 +118,11 @@ def measure(
     >>> measure(build("gru", 8), laws=["bounded", "saved"], cases=1)
     {'bounded': 0.0, 'saved': 0.0}
     """
-    return {name: float(figure) for name, (figure, *_) in _worst(memory, laws, cases, seed, time).items()}
+    return {name: float(figure) for name, (figure, *_) in _worst(memory, laws, cases, seed, time, agents).items()}
 
 
 def _worst(
-    memory: Memory, laws: Iterable[str] | None, cases: int, seed: int, time: int
+    memory: Memory, laws: Iterable[str] | None, cases: int, seed: int, time: int, agents: int
 ) -> dict[str, tuple[Figure, str, Exception | None]]:
     """Give each law's worst figure, the case it comes from, and the exception that it stands for, if any."""
     if not isinstance(memory, Memory):
@@ -121,18 +136,18 @@ def _worst(
         worst: dict[str, tuple[Figure, str, Exception | None]] = {}
         for name in names:
             for case_seed in range(seed, seed + cases):
-                found = _judge(memory, name, case_seed, time)
+                found = _judge(memory, name, case_seed, time, agents)
                 worst[name] = max(worst.get(name, found), found, key=lambda found: found[0])
                 if math.isinf(found[0]):  # nothing can be worse
                     break
         return worst
 
 
-def _judge(memory: Memory, name: str, seed: int, time: int) -> tuple[Figure, str, Exception | None]:
+def _judge(memory: Memory, name: str, seed: int, time: int, agents: int) -> tuple[Figure, str, Exception | None]:
     place = f"seed {seed}"
     torch.default_generator.manual_seed(seed)  # for a memory that is random itself; our own draws do not use it
     try:
-        case = draw(memory, seed, time)
+        case = draw(memory, seed, time, agents)
         place = str(case)
         return LAWS[name](_disturbed(memory, case.generator), case), place, None
     except Exception as error:  # whatever a memory raises breaks the law
@@ -521,7 +536,8 @@ def gradient(memory: Memory, case: Case) -> Figure:
 
 def _reach(memory: Memory, case: Case) -> Iterator[Figure]:
     """Look for what has no gradient from the last output."""
-    shape = tuple(case.stream.x.shape[:-2])
+    batch, *agents = case.stream.x.shape[:-2]
+    shape = (batch, *(max(2, count) for count in agents))  # what agents choose among needs some to choose among
     missing = _trained(memory)
     remembers = any(True for _ in states.fields(fresh(memory, case.stream.x)))
     for time in (case.stream.time, 4 * case.stream.time, 2 * memory.grain, -(-160 // memory.grain) * memory.grain):

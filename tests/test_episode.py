@@ -23,7 +23,7 @@ def agent_for(name: str, memory: str = "gru", layers: int = 1, **options: Any) -
     return ActorCritic(env.observation_space, env.action_space, memory=memory, dim=16, layers=layers)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names(team=False))
 @torch.no_grad()
 def test_every_memory_has_a_write_strength(name: str) -> None:
     memory = build(name, 16)

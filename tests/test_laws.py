@@ -398,6 +398,48 @@ class ForgetsAbsentAgents(Pool):
         return y, after._replace(own=after.own * here)
 
 
+class WritesInTurn(Pool):
+    """Each agent's write lets what the others wrote before it fade."""
+
+    def pooled(self, put, here):
+        shared = torch.zeros_like(put[:, 0])
+        for agent in range(put.shape[1]):
+            shared = torch.where(here[:, agent], 0.5 * shared + put[:, agent], shared)
+        return shared
+
+
+class FadesWithoutAnyone(Pool):
+    def token(self, x, state, here):
+        y, after = super().token(x, state, here)
+        return y, after._replace(shared=torch.where(here.any(1), after.shared, 0.5 * state.shared))
+
+
+class ResetsWhatIsSharedAlone(Pool):
+    def forward(self, x, state=None, *, first=None, present=None):
+        own, outputs = None if state is None else state.own, [x[..., :0, :]]
+        for t in range(x.shape[-2]):
+            now = None if present is None else present[..., t : t + 1]
+            state = state if own is None else state._replace(own=own)
+            if first is not None and state is not None:
+                fresh = self.initial_state(1, agents=x.shape[1])
+                state = states.reset(state, first[:, t], fresh)._replace(own=state.own)
+            y, state = super().forward(x[..., t : t + 1, :], state, present=now)
+            own = state.own
+            outputs.append(y)
+        return torch.cat(outputs, -2), state or self.initial_state(len(x), agents=x.shape[1])
+
+
+class FixesTheTeam(Pool):
+    """Its weights are of so many agents: no other team can come."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = nn.Parameter(torch.zeros(2, 5))
+
+    def token(self, x, state, here):
+        return super().token(x + self.places[: x.shape[1]], state, here)
+
+
 class GrowsUndeclared(Attention):
     bounded = True
 
@@ -560,7 +602,13 @@ BREAKING = {
         NormalisesOverThePiece,
         CountsPieces,
     ],
-    "first": [IgnoresFirst, ResetsOneTokenLate, ResetsOnlyWherePresent, KeepsThePositionAtAReset],
+    "first": [
+        IgnoresFirst,
+        ResetsOneTokenLate,
+        ResetsOnlyWherePresent,
+        KeepsThePositionAtAReset,
+        ResetsWhatIsSharedAlone,
+    ],
     "present": [
         IgnoresPresent,
         OnlyHidesOutputsOfPadding,
@@ -570,6 +618,7 @@ BREAKING = {
         PaddingSpoilsGradients,
         HearsAbsentAgents,
         ForgetsAbsentAgents,
+        FadesWithoutAnyone,
     ],
     "causal": [LooksAhead, NormalisesOverThePiece, ResetsTooEarly],
     "rows": [
@@ -579,6 +628,8 @@ BREAKING = {
         HearsAbsentAgents,
         CountsAbsentAgents,
         ForgetsAbsentAgents,
+        WritesInTurn,
+        FixesTheTeam,
     ],
     "bounded": [GrowsUndeclared],
     "saved": [CountsInAnAttribute, KeepsANumber, KeepsABareTensor, LayersFirst],

@@ -20,7 +20,7 @@ BLOCKS = ("titans_mac", "titans_mag", "titans_mal")
 LEARNERS = ("associative", "ttt_linear", "ttt_mlp", "titans", "moneta", "yaad", "memora")  # slow: tested in few cases
 SEGMENT = ("rmt", "armt", "transformer_xl")  # in test_segment.py, with segments that a short stream goes through
 MEMORIES = {
-    name: lambda name=name: build(name, 8) for name in names() if name not in (*LEARNERS, *BLOCKS, *SEGMENT)
+    name: lambda name=name: build(name, 8) for name in names(team=False) if name not in (*LEARNERS, *BLOCKS, *SEGMENT)
 } | {
     "delta_net, 1 head": lambda: build("delta_net", 6, heads=1, chunk=3),
     "delta_net, no convolution": lambda: build("delta_net", 8, heads=2, convolution=0, chunk=64),
@@ -36,7 +36,7 @@ NETWORKS = {
     f"two of {name}": lambda name=name: stack(
         name, 8, layers=2, expansion=2.0, **{"heads": 2} if name in LEARNERS else {}
     )
-    for name in names()
+    for name in names(team=False)
     if name not in (*BLOCKS, *SEGMENT)
 } | {
     "block": lambda: Block(build("gru", 6)),

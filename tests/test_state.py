@@ -128,7 +128,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
             torch.testing.assert_close(back, tensor, rtol=0.0, atol=0.0, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names(team=False))
 def test_the_state_of_every_memory_comes_back(name, tmp_path):
     for memory in (build(name, 8), stack(name, 8, layers=2)):
         _, state = memory(torch.randn(3, 7, 8))

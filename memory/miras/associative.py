@@ -209,7 +209,7 @@ class Associative(Memory):
         else:
             convolution = self.convolution.initial_state(batch, **place)
         position = torch.zeros(batch, dtype=torch.long, device=place["device"])
-        return AssociativeState(*self._learner(convolution.tail).start(batch), position, convolution)
+        return AssociativeState(*self.learner(convolution.tail).start(batch), position, convolution)
 
     def forward(
         self,
@@ -234,9 +234,9 @@ class Associative(Memory):
         else:
             flow = Flow(state.position, first, present)
         with torch.autocast(x.device.type, enabled=False):
-            learner, tokens = self._learner(state.written[0]), self._tokens(x, mixed, state)
+            learner, tokens = self.learner(state.written[0]), self.tokens(x, mixed, state.written[0].dtype)
             o, learning = PATHS[self.path](learner, tokens, Learning(*state[:4]), flow)
-        y = self._finished(x, tokens, o)
+        y = self.finished(x, tokens, o)
         return hide(y, present), AssociativeState(*learning, position, convolution)
 
     def step(
@@ -251,13 +251,13 @@ class Associative(Memory):
             mixed = functional.silu(mixed)
         x = x.unsqueeze(1)
         with torch.autocast(x.device.type, enabled=False):
-            learner, tokens = self._learner(state.written[0]), self._tokens(x, mixed.unsqueeze(1), state)
+            learner, tokens = self.learner(state.written[0]), self.tokens(x, mixed.unsqueeze(1), state.written[0].dtype)
             learning, position = Learning(*state[:4]), state.position * self.rule.steps
             if self.path in ("generic", "mlp_memory"):
                 o, learning = step(learner, tokens, position, learning)
             else:
                 o, learning = PATHS[self.path](learner, tokens, learning, Flow(position))
-        y = self._finished(x, tokens, o).squeeze(1)
+        y = self.finished(x, tokens, o).squeeze(1)
         return y, AssociativeState(*learning, state.position + 1, convolution)
 
     def answer(self, q: Tensor, state: AssociativeState, opens: Tensor) -> Tensor:
@@ -276,15 +276,15 @@ class Associative(Memory):
         """
         if not state.opening:
             raise UserError("only a memory whose gradients are of its chunk's start can be asked as it was there")
-        learner = self._learner(q)
+        learner = self.learner(q)
         now = learner.weights(state.written)
         rows = opens.reshape(-1, *[1] * (now[0].dim() - 1))
         weights = tuple(torch.where(rows, new, old) for new, old in zip(now, state.opening, strict=True))
         return read(learner.form, weights, q.transpose(1, 2)).transpose(1, 2)
 
-    def _tokens(self, x: Tensor, mixed: Tensor, state: AssociativeState) -> Tokens:
+    def tokens(self, x: Tensor, mixed: Tensor, dtype: torch.dtype) -> Tokens:
         """Give what each token tells the rule; with several steps a token the writes are one after another in time."""
-        rule, heads, dtype = self.rule, self.heads, state.written[0].dtype
+        rule, heads = self.rule, self.heads
         x = x.to(self.norm.weight.dtype)
         q, k, v = mixed.to(dtype).split(self.sizes, dim=-1)
         q, k, v = (
@@ -315,7 +315,7 @@ class Associative(Memory):
             tokens = tokens._replace(step=tokens.step * tokens.log_decay.exp())
         return tokens
 
-    def _finished(self, x: Tensor, tokens: Tokens, o: Tensor) -> Tensor:
+    def finished(self, x: Tensor, tokens: Tokens, o: Tensor) -> Tensor:
         """Give the layer's outputs, of what its heads read."""
         steps = self.rule.steps
         if steps > 1:  # what is read after a token's last write
@@ -327,7 +327,7 @@ class Associative(Memory):
             y = y * functional.silu(self.gate(x))
         return self.output(y)
 
-    def _learner(self, like: Tensor) -> Learner:
+    def learner(self, like: Tensor) -> Learner:
         """Give the rule with its parameters, of the dtype and on the device of a tensor."""
         if self.rule.learnt_start:
             fresh = tuple(weights.to(like) for weights in self.weights)

@@ -35,8 +35,8 @@ def learn(learner: Learner, tokens: Tokens, layout: Grid, state: Learning) -> tu
         here = Tokens(*(None if x is None else x[slot][:, :, places] for x in laid))  # type: ignore[arg-type]
         if resets[slot]:
             state = states.reset(state, layout.resets[slot], fresh)
-        opens = _uniform(opening_rows[slot], layout.opens[slot])
-        state, opening = _opened(learner, state, here, opens, first=places[:1] == [0])
+        opens = uniform(opening_rows[slot], layout.opens[slot])
+        state, opening = opened(learner, state, here, opens, first=places[:1] == [0])
         if places:
             y, state = _chunk(learner, here, places, layout.present[slot][:, places], state, opening)
             outputs[slot, :, :, places] = y
@@ -53,10 +53,10 @@ def step(learner: Learner, tokens: Tokens, position: Tensor, state: Learning) ->
         closes: When = True
         if chunk > 1:
             places = ((position + index) % chunk).tolist()
-            opens, closes = (_uniform([place == end for place in places], position) for end in (0, chunk - 1))
-        state, opening = _opened(learner, state, here, opens, first=True)
-        state = _written(learner, state, _writes(learner, opening, here))
-        state = _closed(learner, state, opens, closes)
+            opens, closes = (uniform([place == end for place in places], position) for end in (0, chunk - 1))
+        state, opening = opened(learner, state, here, opens, first=True)
+        state = written(learner, state, slopes(learner, opening, here))
+        state = closed(learner, state, opens, closes)
         reads.append(read(learner.form, state.shown or learner.weights(state.written), here.q))
     return (reads[0] if len(reads) == 1 else torch.cat(reads, 2)).transpose(1, 2), state
 
@@ -65,7 +65,7 @@ def _token(tokens: Tokens, index: int) -> Tokens:
     return Tokens(*(None if x is None else x[:, :, index : index + 1] for x in tokens))  # type: ignore[arg-type]
 
 
-def _opened(learner: Learner, state: Learning, here: Tokens, opens: When, *, first: bool) -> tuple[Learning, Weights]:
+def opened(learner: Learner, state: Learning, here: Tokens, opens: When, *, first: bool) -> tuple[Learning, Weights]:
     """Begin a chunk where one opens; give the weights at which gradients are taken, too.
 
     ``first``: the first of the tokens here is that of a chunk, where a chunk opens.
@@ -99,7 +99,7 @@ class Writes(NamedTuple):
     carry: Tensor | None
 
 
-def _writes(learner: Learner, opening: Weights, here: Tokens) -> Writes:
+def slopes(learner: Learner, opening: Weights, here: Tokens) -> Writes:
     """Find what tokens write: all gradients at the chunk's first weights."""
     rule, eta = learner.rule, here.step
     factors = gradient(learner.form, opening, here.k, lambda answer: learner.bias(answer, here.v, here.threshold))
@@ -124,16 +124,16 @@ def _chunk(
 ) -> tuple[Tensor, Learning]:
     """Write the tokens at some places of a chunk, and read each."""
     rule = learner.rule
-    writes = _writes(learner, opening, here)
+    writes = slopes(learner, opening, here)
     everywhere = present.all(0).tolist()
     seen: list[Weights] = []
     for index, place in enumerate(places):
         before = state
-        state = _written(learner, state, _of(writes, index))
-        state = _closed(learner, state, place == 0, place == rule.chunk - 1)
+        state = written(learner, state, _of(writes, index))
+        state = closed(learner, state, place == 0, place == rule.chunk - 1)
         seen.append(state.shown or state.written)
         if not everywhere[index]:
-            state = states.transform(lambda new, old, i=index: _rows(present[:, i], new, old), state, before)
+            state = states.transform(lambda new, old, i=index: rows(present[:, i], new, old), state, before)
     stacked: Weights = tuple(torch.stack(layers, 2) for layers in zip(*seen, strict=True))
     if not state.shown:
         cut = None if learner.cut is None else learner.cut.unsqueeze(1)
@@ -141,32 +141,36 @@ def _chunk(
     return read(learner.form, stacked, here.q), state
 
 
-def _written(learner: Learner, state: Learning, writes: Writes) -> Learning:
-    """Write one token: S = μ S - η ∇ℓ, Z = α Z + S."""
+def written(learner: Learner, state: Learning, writes: Writes) -> Learning:
+    """Write one token, or several at once: S = μ S - η ∇ℓ, Z = α Z + S."""
     rule, (pairs, keep, carry) = learner.rule, writes
     vector = rule.architecture == "vector"
-    sides = [(left[:, :, 0], right[:, :, 0]) if vector else (left.mT, right) for left, right in pairs]
+    if pairs[0][0].shape[2] == 1:
+        sides = [(left[:, :, 0], right[:, :, 0]) if vector else (left.mT, right) for left, right in pairs]
+    else:  # the sum of their products, and 1
+        one = pairs[0][0].new_ones(())
+        sides = [((left * right).sum(2) if vector else left.mT @ right, one) for left, right in pairs]
 
     def less(weights: Weights, *, new: bool) -> Weights:
-        """Take the token's gradient away, in place where the weights are new: another copy of them is what costs."""
+        """Take the gradient away, in place where the weights are new: another copy of them is what costs."""
         pairs = zip(weights, sides, strict=False)
         return tuple(w.addcmul_(*side, value=-1) if new else torch.addcmul(w, *side, value=-1) for w, side in pairs)
 
-    _, written, momentum, shown = state
-    written, shown, new = _decayed(rule, written, keep), _decayed(rule, shown, keep), keep is not None
+    _, weights, momentum, shown = state
+    weights, shown, new = _decayed(rule, weights, keep), _decayed(rule, shown, keep), keep is not None
     if momentum and carry is not None:
         momentum = less(tuple((carry[:, :, 0] if vector else carry) * s for s in momentum), new=True)
-        written, shown = (
-            tuple(z.add_(s) if new else z + s for z, s in zip(w, momentum, strict=False)) for w in (written, shown)
+        weights, shown = (
+            tuple(z.add_(s) if new else z + s for z, s in zip(w, momentum, strict=False)) for w in (weights, shown)
         )
     else:
-        written, shown = less(written, new=new), less(shown, new=new)
+        weights, shown = less(weights, new=new), less(shown, new=new)
     if rule.retention in retentions.MAPPED:
-        written = tuple(retentions.settled(rule.retention, z) for z in written)
-    return state._replace(written=written, momentum=momentum, shown=shown)
+        weights = tuple(retentions.settled(rule.retention, z) for z in weights)
+    return state._replace(written=weights, momentum=momentum, shown=shown)
 
 
-def _closed(learner: Learner, state: Learning, opens: When, closes: When) -> Learning:
+def closed(learner: Learner, state: Learning, opens: When, closes: When) -> Learning:
     """Do what is done at the ends of a chunk, where this token is its first or its last."""
     rule = learner.rule
     if rule.retention == "elastic_net" and closes is not False:
@@ -196,7 +200,7 @@ def _decayed(rule: Rule, weights: Weights, keep: Tensor | None) -> Weights:
     return tuple((keep if _columns(rule, layer) else keep.mT) * z for layer, z in enumerate(weights))
 
 
-def _uniform(held: list[bool], mask: Tensor) -> When:
+def uniform(held: list[bool], mask: Tensor) -> When:
     """Give what holds for all streams as one answer: choosing between weights, row by row, costs more than learning."""
     if all(held) or not any(held):
         return held[:1] == [True]
@@ -206,8 +210,9 @@ def _uniform(held: list[bool], mask: Tensor) -> When:
 def _choose(when: When, yes: Weights, no: Weights) -> Weights:
     if isinstance(when, bool):
         return yes if when else no
-    return tuple(_rows(when, a, b) for a, b in zip(yes, no, strict=True))
+    return tuple(rows(when, a, b) for a, b in zip(yes, no, strict=True))
 
 
-def _rows(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+def rows(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Choose by ``mask (batch,)``."""
     return torch.where(mask.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)

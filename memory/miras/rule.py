@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from recurra.errors import UserError, nearest
-from recurra.memory.miras.biases import BIASES
+from recurra.memory.miras.biases import BIASES, WITH_THRESHOLD
 from recurra.memory.miras.retentions import MAPPED, RETENTIONS
 
 ARCHITECTURES = {
@@ -87,7 +87,10 @@ class Rule:
         """Give the largest input that the rule stays finite for, where a larger one makes it diverge as published."""
         bare_mlp = self.architecture.endswith("mlp") and not self.norm
         steep = self.bias == "lp" and self.p > 2 and not self.norm  # slopes that outgrow the residual
-        return 1.0 if bare_mlp or steep else None
+        if bare_mlp or steep:
+            return 1.0
+        # Steps as long as a threshold, which the token says: a layer of an MLP steepens the slope of the other.
+        return 100.0 if self.architecture.endswith("mlp") and self.bias in WITH_THRESHOLD else None
 
     @property
     def largest_step(self) -> float:

@@ -94,7 +94,7 @@ class Layout(NamedTuple):
     Attributes:
         parts: those that any stream has.
         resets: ``(parts, batch)`` bool, whether an episode begins at the part: the state is fresh before it.
-        ends: ``(parts, batch)`` bool, whether the part is the stream's last in the piece.
+        ends: ``(parts, batch)`` bool, whether the part is the stream's last in the piece, and has a token.
         left: ``(parts, batch)`` int64, how many parts of the stream come after.
         flags: for each part whether any stream is reset, and whether any ends.
         grid: where the tokens stand.
@@ -127,7 +127,7 @@ def lay(x: Tensor, position: Tensor, first: Tensor | None, present: Tensor | Non
     order = torch.arange(len(count), device=x.device).unsqueeze(1)
     used = (count > 0) | where.resets
     last = torch.where(used, order, -1).amax(0) if len(count) else position
-    ends = used & (order == last)
+    ends = (count > 0) & (order == last)  # an episode without a token yet keeps what it begins with
     closes = where.present[..., segment - 1]
     continues = (count > 0) & ~where.opens
     stays = ends & (count > 0) & ~closes
