@@ -62,14 +62,22 @@ class Actions(nn.Module):
         choice = Categorical(logits=self._logits(numbers), validate_args=False)
         return Independent(choice, self.axes, validate_args=False) if self.axes else choice
 
-    def draw(self, numbers: Tensor) -> Tensor:
-        """Draw actions from the policy that numbers describe, without the cost of a distribution's own bookkeeping."""
+    def noise(self, *shape: int) -> Tensor:
+        """Draw what decides between actions, for a draw of each of ``shape``: see `draw`."""
         if self.log_std is not None:
-            return torch.normal(*self._gaussian(numbers, self.log_std))
-        logits = self._logits(numbers)
-        # Of E / p, E ~ Exp(1) for each choice of probability p, each is the least with probability p.
-        race = torch.empty_like(logits).exponential_().clamp_(min=torch.finfo(logits.dtype).tiny).log_()
-        return torch.sub(logits, race, out=race).argmax(-1)
+            return torch.randn(*shape, *self.log_std.shape, dtype=exact(self.log_std.dtype), device=self.log_std.device)
+        exponential = torch.empty(*shape, *self.choices.shape, device=self.choices.device).exponential_()
+        return exponential.clamp_(min=torch.finfo(exponential.dtype).tiny).log_().neg_()
+
+    def draw(self, numbers: Tensor, noise: Tensor) -> Tensor:
+        """Draw actions from the policy that numbers describe, by a noise that is drawn before: many at once, or alone.
+
+        Of log p - log E, E ~ Exp(1) for each choice of probability p, each is the greatest with probability p.
+        """
+        if self.log_std is not None:
+            mean, deviation = self._gaussian(numbers, self.log_std)
+            return torch.addcmul(mean, deviation, noise)
+        return (self._logits(numbers) + noise).argmax(-1)
 
     def likeliest(self, numbers: Tensor) -> Tensor:
         """Give the likeliest actions of the policy that numbers describe."""

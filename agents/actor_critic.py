@@ -161,10 +161,26 @@ class ActorCritic(OnHub, nn.Module):
         value = self.critic(features).squeeze(-1)
         return Output(self.actions.policy(self._numbers(features)), value.to(exact(value.dtype)))
 
-    def choose(self, features: Tensor, *, greedy: bool) -> Tensor:
-        """Give the policy's likeliest actions, or draw some."""
+    def respond(
+        self, tokens: Leaves | Tensor, state: Any = None, *, noise: Tensor | None, first: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Any]:  # fmt: skip
+        """Read one observation of each stream, as `read` does, and choose actions.
+
+        Args:
+            tokens: see `read`.
+            state: see `read`.
+            noise: what draws the actions, `Actions.noise` of a batch; None takes the policy's likeliest.
+            first: see `read`.
+            present: see `read`.
+
+        Returns:
+            Features ``(batch, dim)``, actions and the next state.
+        """
+        features, state = self.read(tokens, state, first=first, present=present)
         numbers = self._numbers(features)
-        return self.actions.likeliest(numbers) if greedy else self.actions.draw(numbers)
+        actions = self.actions.likeliest(numbers) if noise is None else self.actions.draw(numbers, noise)
+        return features, actions, state
 
     @torch.no_grad()
     def act(
@@ -201,8 +217,8 @@ class ActorCritic(OnHub, nn.Module):
             raise UserError("this agent is told its rewards: act(obs, state, first, reward)")
         previous = self._told(before, torch.zeros(batch) if reward is None else reward)
         flags = {} if first is None and not previous else {"first": begin}
-        features, memory = self.read((*seen, *previous), memory, **flags)
-        chosen = self.choose(features, greedy=greedy)
+        noise = None if greedy else self.actions.noise(batch)
+        _, chosen, memory = self.respond((*seen, *previous), memory, noise=noise, **flags)
         after = ActingState(memory, self.actions.features(chosen)) if self.previous_action else memory
         actions = self.actions.to_environment(chosen)
         return actions[0] if single else actions, after

@@ -4,14 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from recurra.agents import ActorCritic
 from recurra.benchmarks.timing import seconds
 
 
-def acting(agent: ActorCritic, batches: Sequence[int], *, budget: float) -> list[float]:
+def acting(agent: ActorCritic, batches: Sequence[int], *, threads: int, budget: float) -> list[float]:
     """Measure the seconds of one call of `ActorCritic.act`, actions drawn, for each number of environments."""
-    return [_act(agent, batch, budget) for batch in batches]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return [_act(agent, batch, budget) for batch in batches]
+    finally:
+        torch.set_num_threads(before)
 
 
 def _act(agent: ActorCritic, batch: int, budget: float) -> float:

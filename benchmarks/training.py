@@ -50,14 +50,15 @@ def run(
     rounds: int = 2,
     batches: Sequence[int] = (1, 16, 1024),
     budget: float = 0.5,
+    threads: Sequence[int] = (1, 2),
     peer_python: str | None = None,
     compile: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure agents in training, whole loop beside whole loop, and in acting.
 
-    All train in the same T-Maze, with the same environment steps, rollouts, epochs and minibatches. The peer runs in a
-    process of its own, with 1 CPU thread and with 2, and the better of each figure is what we are compared with. Rounds
-    take turns, and each contestant's best counts: other work on the machine only ever slows.
+    All train in the same T-Maze, with the same environment steps, rollouts, epochs and minibatches, and with each
+    number of CPU threads. The peer runs in a process of its own, and the best of each of its figures is what we are
+    compared with. Rounds take turns, and each contestant's best counts: other work on the machine only ever slows.
 
     Args:
         train: `recurra.recipes.train`, with a folder for its runs.
@@ -73,13 +74,14 @@ def run(
         rounds: how often each contestant trains and acts.
         batches: how many environments to act in at once.
         budget: seconds for each figure of acting, about.
+        threads: of the CPU, one number after the other.
         peer_python: a Python that has sb3-contrib; by default this one, if it has.
         compile: compile our agents; their rate is then of what follows the first update, whose seconds stand beside it.
 
     Returns:
-        A row for each figure: ``name``, ``what``, ``batch`` (environments), ``per_second`` (environment steps),
-        ``microseconds`` (of an acting step, all environments together), ``start`` (seconds of the first update, where
-        it compiles), ``parameters``, ``bytes`` of state for one stream, and ``ratio`` to the ``peer``.
+        A row for each figure: ``name``, ``threads``, ``what``, ``batch`` (environments), ``per_second`` (environment
+        steps), ``microseconds`` (of an acting step, all environments together), ``start`` (seconds of the first
+        update, where it compiles), ``parameters``, ``bytes`` of state for one stream, and ``ratio`` to the ``peer``.
 
     Raises:
         UserError: if there is no such memory, a number is less than 1, ``peer_python`` cannot run the peer, or there
@@ -88,19 +90,19 @@ def run(
     if compile and updates < 2:
         raise UserError("the first update compiles and is not counted: with --compile, updates must be at least 2")
     agents = {name: _agent(name, dim, expansion) for name in names or memory.names(team=False)}
-    require_counts(rounds=rounds, updates=updates, batches=batches)
+    require_counts(rounds=rounds, updates=updates, batches=batches, threads=threads)
     equal = {"rollout": rollout, "epochs": epochs, "minibatches": minibatches}
 
-    def ours(name: str) -> Measured:
+    def ours(name: str, threads: int) -> Measured:
         settings: dict[str, Any] = {f"ppo.{option}": value for option, value in equal.items()}
         settings |= {"ppo.sequence": rollout, "env.corridor": CORRIDOR, "curriculum": None, "memory": name}
-        settings |= {"dim": dim, "expansion": expansion, "environments": environments, "threads": 1, "compile": compile}
-        told = train("tmaze", steps=updates * rollout * environments, **settings)
+        settings |= {"dim": dim, "expansion": expansion, "environments": environments}
+        told = train("tmaze", steps=updates * rollout * environments, threads=threads, compile=compile, **settings)
         agent = agents[name]
         parameters = sum(parameter.numel() for parameter in agent.parameters())
         size = states.nbytes(agent.memory.initial_state(1))
         rate, start = _steady(Path(told["run"])) if compile else (told["steps_per_second"], None)
-        return Measured(rate, acting(agent, batches, budget=budget), parameters, size, start)
+        return Measured(rate, acting(agent, batches, threads=threads, budget=budget), parameters, size, start)
 
     def peer(threads: int) -> Measured:
         options = {**equal, "corridor": CORRIDOR, "environments": environments, "updates": updates, "dim": dim}
@@ -116,14 +118,15 @@ def run(
             )
         )
 
-    contestants: dict[str, Callable[[], Measured]] = {}
-    if peer_python is not None or importlib.util.find_spec("sb3_contrib") is not None:
-        contestants = {f"{PEER}, 1 thread": lambda: peer(1), f"{PEER}, 2 threads": lambda: peer(2)}
-    peers = list(contestants)
-    contestants |= {name: lambda name=name: ours(name) for name in agents}  # type: ignore[misc]
-    turns = [{name: measure() for name, measure in contestants.items()} for _ in range(rounds)]
-    best = {name: _best([turn[name] for turn in turns]) for name in contestants}
-    return _rows(best, _best([best[name] for name in peers]) if peers else None, environments, batches)
+    there = peer_python is not None or importlib.util.find_spec("sb3_contrib") is not None
+    contestants = [(name, count) for name in [*[PEER] * there, *agents] for count in threads]
+    turns = [
+        {(name, count): peer(count) if name == PEER else ours(name, count) for name, count in contestants}
+        for _ in range(rounds)
+    ]
+    best = {contestant: _best([turn[contestant] for turn in turns]) for contestant in contestants}
+    peers = [one for (name, _), one in best.items() if name == PEER]
+    return _rows(best, _best(peers) if peers else None, environments, batches)
 
 
 def _agent(name: str, dim: int, expansion: float) -> ActorCritic:
@@ -144,30 +147,31 @@ def _best(several: list[Measured]) -> Measured:
 
 
 def _rows(
-    measured: dict[str, Measured], peer: Measured | None, environments: int, batches: Sequence[int]
+    measured: dict[tuple[str, int], Measured], peer: Measured | None, environments: int, batches: Sequence[int]
 ) -> list[dict[str, Any]]:
     def row(
-        name: str, what: str, batch: int, rate: float, step: float | None, reference: float | None
+        who: tuple[str, int], what: str, batch: int, rate: float, step: float | None, reference: float | None
     ) -> dict[str, Any]:
-        compared = reference is not None and not name.startswith(PEER)
+        compared = reference is not None and who[0] != PEER
         return {
-            "name": name,
+            "name": who[0],
+            "threads": who[1],
             "what": what,
             "batch": batch,
             "per_second": rate,
             "microseconds": None if step is None else step * 1e6,
-            "start": measured[name].start if what == "training" else None,
-            "parameters": measured[name].parameters,
-            "bytes": measured[name].bytes,
+            "start": measured[who].start if what == "training" else None,
+            "parameters": measured[who].parameters,
+            "bytes": measured[who].bytes,
             "ratio": rate / reference if compared and reference else None,
             "peer": PEER if compared else None,
         }
 
     rows = []
-    for name, one in measured.items():
-        rows.append(row(name, "training", environments, one.per_second, None, peer and peer.per_second))
+    for who, one in measured.items():
+        rows.append(row(who, "training", environments, one.per_second, None, peer and peer.per_second))
     for index, batch in enumerate(batches):
-        for name, one in measured.items():
+        for who, one in measured.items():
             reference = None if peer is None else batch / peer.acting[index]
-            rows.append(row(name, "acting", batch, batch / one.acting[index], one.acting[index], reference))
+            rows.append(row(who, "acting", batch, batch / one.acting[index], one.acting[index], reference))
     return rows

@@ -151,7 +151,7 @@ class Collector:
         self.returns, self.lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
         self.episodes: deque[Episode] = deque(maxlen=window)
         self._finished: list[Episode] = []
-        self._reader = compiled(ActorCritic.read) if compile else ActorCritic.read
+        self._responder = compiled(ActorCritic.respond) if compile else ActorCritic.respond
 
     def _begin(self, seed: int) -> None:
         obs, self.first = self.streams.reset(seed=seed)
@@ -212,12 +212,12 @@ class Collector:
         # A checkpoint's are on the CPU.
         self.obs, self.memory, self.previous = states.move((self.obs, self.memory, self.previous), agent.device)
         acted = _Acted()
+        noise = agent.actions.noise(steps + 1, self.streams.num)  # of all steps at once: small draws cost as large ones
         for time in range(steps):
             if time % sequence == 0:
                 acted.starts.append(self.memory)
             tokens = (*self.obs, *self.previous)
-            features, after = self._read(agent, tokens)
-            actions = agent.choose(features, greedy=False)
+            features, actions, after = self._respond(agent, tokens, noise[time])
             step = self.streams.step(agent.actions.to_environment(actions))
             earned = np.where(self.present, step.reward, 0.0)
             previous = agent.previous(actions, earned)
@@ -231,14 +231,14 @@ class Collector:
             acted.came.append((earned, step.terminated | step.truncated, step.success, self.first, self.present))
             self.obs, self.previous, self.memory = agent.observe(step.obs), previous, after
             self.first, self.present = step.first, step.present
-        acted.following, _ = self._read(agent, (*self.obs, *self.previous))
+        acted.following, _, _ = self._respond(agent, (*self.obs, *self.previous), noise[steps])
         return acted
 
-    def _read(self, agent: ActorCritic, tokens: Leaves) -> tuple[Tensor, Any]:
-        """Read an observation of each stream; flags that say nothing are left out, which is quicker."""
+    def _respond(self, agent: ActorCritic, tokens: Leaves, noise: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Read an observation of each stream and draw actions; flags that say nothing are left out: that is quicker."""
         first = torch.as_tensor(self.first, device=agent.device) if self.first.any() else None
         present = None if self.present.all() else torch.as_tensor(self.present, device=agent.device)
-        return self._reader(agent, tokens, self.memory, first=first, present=present)
+        return self._responder(agent, tokens, self.memory, noise=noise, first=first, present=present)
 
     def take_finished(self) -> list[Episode]:
         """Give the episodes that ended since the last call."""

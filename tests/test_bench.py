@@ -78,6 +78,7 @@ def test_a_length_that_would_take_too_long_is_left_out(capsys):
 def test_rl(capsys):
     """What is measured of ourselves; sb3-contrib is a peer, not a dependency."""
     options = ["--names", "[gru]", "--updates", "2", "--rollout", "8", "--batches", "[1,3]", "--budget", "0.01"]
+    options += ["--threads", "[1]"]
     rows = [row for row in bench(capsys, "rl", *options) if row["name"] == "gru"]
     assert [(row["what"], row["batch"]) for row in rows] == [("training", 16), ("acting", 1), ("acting", 3)]
     assert all(row["per_second"] > 0 and row["bytes"] == 256 for row in rows)
@@ -110,11 +111,12 @@ def test_the_peer_of_rl_has_equal_work(tmp_path, capsys):
         assert told[0]["env.corridor"] == option["corridor"]
         for name in ("rollout", "epochs", "minibatches"):
             assert told[0][f"ppo.{name}"] == option[name]
-    found = {(row["name"], row["what"]): row for row in rows}
-    assert found["gru", "training"]["ratio"] == 3.0  # of 60 to 20, the better of the peer's two
-    assert found["RecurrentPPO, 1 thread", "training"]["ratio"] is None
-    assert found["RecurrentPPO, 2 threads", "acting"]["per_second"] == 4.0
-    assert found["gru", "acting"]["ratio"] == pytest.approx(found["gru", "acting"]["per_second"] / 4.0)
+    assert [settings["threads"] for settings in told] == [1, 2]
+    found = {(row["name"], row["threads"], row["what"]): row for row in rows}
+    assert found["gru", 1, "training"]["ratio"] == 3.0  # of 60 to 20, the better of the peer's two
+    assert found["RecurrentPPO", 1, "training"]["ratio"] is None
+    assert found["RecurrentPPO", 2, "acting"]["per_second"] == 4.0
+    assert found["gru", 2, "acting"]["ratio"] == pytest.approx(found["gru", 2, "acting"]["per_second"] / 4.0)
 
 
 def test_grid(tmp_path, capsys):

@@ -1,20 +1,12 @@
 """Packing is splitting every stream into its episodes, present tokens only."""
 
 from itertools import accumulate
-from typing import NamedTuple
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from recurra.memory.packing import pack
-
-
-class Trace(NamedTuple):
-    """Stands for a state: the tokens read so far, as one number."""
-
-    read: Tensor
+from recurra.kernels.packing import pack
 
 
 @st.composite
@@ -71,15 +63,14 @@ def test_packing_is_a_split_into_episodes(drawn):
 def test_states_go_in_and_come_out_where_they_belong(drawn):
     """A state that holds the last token read, 0 when fresh and -1 - row before the piece."""
     packing = pack(drawn[2], drawn[0], drawn[1], torch.device("cpu"))
-    before = Trace(-1.0 - torch.arange(drawn[2][0]))
-    fresh = Trace(torch.zeros(1))
-    starts = packing.starts(before, fresh).read
+    before, fresh = -1.0 - torch.arange(drawn[2][0])[:, None], torch.zeros(1, 1)
+    starts = packing.starts(before, fresh)[:, 0]
     assert starts.tolist() == [0.0 if f else -1.0 - row for row, f in zip(packing.row, packing.fresh, strict=True)]
 
     offsets = [0, *accumulate(packing.sizes.tolist())]
     lengths = [sum(size > sequence for size in packing.sizes.tolist()) for sequence in range(len(packing.row))]
     last = [float(packing.tokens[offsets[n - 1] + sequence]) + 1 for sequence, n in enumerate(lengths)]
-    after = packing.ends(Trace(torch.tensor(last)), before, fresh).read
+    after = packing.ends(torch.tensor(last)[:, None], before, fresh)[:, 0]
     ends = episodes(*drawn)[1]
     expected = [
         tokens[-1] + 1.0 if tokens else 0.0 if reset else -1.0 - row for row, (reset, tokens) in enumerate(ends)

@@ -1,4 +1,4 @@
-"""The recurrence of the GRU over packed sequences."""
+"""The recurrence of the GRU."""
 
 from recurra.kernels.gru.operation import gru
 

@@ -9,8 +9,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from recurra.kernels import gru
+from recurra.kernels.packing import pack
 from recurra.memory.base import Memory
-from recurra.memory.packing import pack
 from recurra.memory.state import State
 
 
@@ -56,7 +56,14 @@ class GRU(Memory):
     ) -> tuple[Tensor, GRUState]:
         """Read a piece: see `Memory.forward`."""
         x, state = self.begin(x, state, first, present)
-        return _run(self, x, state, first, present)
+        if not torch.is_grad_enabled() or x.is_cuda:
+            return _run(self, x, state, first, present)
+        # On a CPU torch's own GRU is slow to walk back, many times slower than its LSTM.
+        weight_in, weight, bias_in, bias = self.network.all_weights[0]
+        with _unrounded(weight):
+            projected = functional.linear(x.to(weight.dtype), weight_in, bias_in)
+        y, last = gru(projected, weight, bias, initial_state=state.hidden, first=first, present=present)
+        return y, GRUState(last.to(state.hidden.dtype))
 
     def step(self, x: Tensor, state: GRUState | None = None, *, first: Tensor | None = None) -> tuple[Tensor, GRUState]:
         """Read one token of each stream: see `Memory.step`."""
@@ -120,46 +127,24 @@ def _run(memory: Any, x: Tensor, state: State, first: Tensor | None, present: Te
         return x, state
     if first is None and present is None:
         return _run_dense(memory.network, x, state)
-    fresh = memory.initial_state(1, device=x.device, dtype=state[0].dtype)
     packing = pack((batch, time), first, present, x.device)
-    if not len(packing.tokens):
-        return torch.zeros_like(x), packing.ends(state, state, fresh)
-    sequences = PackedSequence(x.reshape(batch * time, dim)[packing.tokens], packing.sizes)
-    packed, last = _run_dense(memory.network, sequences, packing.starts(state, fresh))
-    y = packed.data.new_zeros(batch * time, dim).index_copy(0, packing.tokens, packed.data)
-    return y.view(batch, time, dim), packing.ends(last, state, fresh)
+    fresh = memory.initial_state(1, device=x.device, dtype=state[0].dtype)
+    starts = type(state)(*map(packing.starts, state, fresh))
+    y, last = torch.zeros_like(x), starts
+    if len(packing.tokens):
+        sequences = PackedSequence(x.reshape(batch * time, dim)[packing.tokens], packing.sizes)
+        packed, last = _run_dense(memory.network, sequences, starts)
+        y = packed.data.new_zeros(batch * time, dim).index_copy(0, packing.tokens, packed.data).view(batch, time, dim)
+    return y, type(state)(*map(packing.ends, last, state, fresh))
 
 
 def _run_dense(network: nn.GRU | nn.LSTM, x: Any, state: State) -> tuple[Any, State]:
     weight: Any = network.weight_hh_l0
     with _unrounded(weight):
-        x = x.to(dtype=weight.dtype)
         before = tuple(field.to(weight.dtype).unsqueeze(0) for field in state)
-        after: Any
-        if isinstance(network, nn.GRU) and torch.is_grad_enabled() and not weight.is_cuda:
-            y, after = _train_gru(network, x, before[0])
-        else:
-            y, after = network(x, before if len(before) > 1 else before[0])
+        y, after = network(x.to(dtype=weight.dtype), before if len(before) > 1 else before[0])
     after = after if len(before) > 1 else (after,)
     return y, type(state)(*(field.squeeze(0).to(old.dtype) for field, old in zip(after, state, strict=True)))
-
-
-def _train_gru(network: nn.GRU, x: Any, hidden: Tensor) -> tuple[Any, Tensor]:
-    """Do what the network does; on a CPU, torch's own GRU is slow to walk back, many times slower than its LSTM."""
-    weight_in, weight, bias_in, bias = network.all_weights[0]
-    if isinstance(x, PackedSequence):
-        h, last = gru(
-            functional.linear(x.data, weight_in, bias_in),
-            weight,
-            bias,
-            initial_state=hidden[0],
-            sizes=x.batch_sizes.tolist(),
-        )
-        return PackedSequence(h, x.batch_sizes), last[None]
-    batch, time, _ = x.shape
-    projected = functional.linear(x.transpose(0, 1), weight_in, bias_in).flatten(0, 1)
-    h, last = gru(projected, weight, bias, initial_state=hidden[0], sizes=[batch] * time)
-    return h.view(time, batch, -1).transpose(0, 1), last[None]
 
 
 def _step(network: nn.GRU | nn.LSTM, cell: Callable[..., Any], x: Tensor, state: State) -> tuple[Tensor, State]:
