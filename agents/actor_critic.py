@@ -15,7 +15,8 @@ from recurra.agents.encoder import Encoder, Leaves, Numbers
 from recurra.agents.hub import OnHub
 from recurra.agents.moments import Moments
 from recurra.errors import UserError
-from recurra.memory import stack
+from recurra.memory import Memory, stack
+from recurra.memory.shared import Alone
 
 
 class Output(NamedTuple):
@@ -54,6 +55,10 @@ class ActorCritic(OnHub, nn.Module):
         previous_reward: tell it the last reward, which `act` then takes.
         normalize_observations: normalise numbers that are observed, and the last reward, by running moments, which
             learning updates (`watch`) and which are saved with the weights.
+        team: act for teams: the spaces are those of one agent, all act by the same weights, and share the memory if it
+            is a team's; any other is each agent's own (`recurra.memory.shared.Alone`). What is said of a batch below is
+            then ``(batch, agents)``, and of a batch and time ``(batch, time, agents)``, but for ``first``, which is the
+            team's. Teams are not told previous actions or rewards, nor are their observations normalised.
 
     Attributes:
         returns: moments of discounted returns, by which learning scales rewards; training hands them over here.
@@ -81,8 +86,11 @@ class ActorCritic(OnHub, nn.Module):
         previous_action: bool = False,
         previous_reward: bool = False,
         normalize_observations: bool = False,
+        team: bool = False,
     ) -> None:
         super().__init__()
+        if team and (previous_action or previous_reward or normalize_observations):
+            raise UserError("a team has no previous_action, previous_reward or normalize_observations: leave them out")
         space_tools.check(observation_space, "observation")
         space_tools.check(action_space, "action")
         self.observation_space, self.action_space = observation_space, action_space
@@ -97,15 +105,21 @@ class ActorCritic(OnHub, nn.Module):
             "previous_action": previous_action,
             "previous_reward": previous_reward,
             "normalize_observations": normalize_observations,
+            "team": team,
         }
         self.actions = Actions(action_space)
         self.previous_action, self.previous_reward = previous_action, previous_reward
         previous = [Numbers((self.actions.width,))] * previous_action
         previous += [Numbers((), normalize=normalize_observations)] * previous_reward
         self.encoder = Encoder(observation_space, dim, previous=previous, normalize=normalize_observations)
-        self.memory = stack(
+        self.team = team
+        self.memory: Memory = stack(
             memory, dim, layers=layers, expansion=expansion, memory_options=self.config["memory_options"]
         )
+        if team and not self.memory.team:
+            self.memory = Alone(dim, memory=self.memory)
+        if self.memory.team and not team:
+            raise UserError(f"memory {memory} is shared by a team, and this agent acts alone: recurra train bottleneck")
         self.returns = Moments(())
         self.actor = nn.Linear(dim, self.actions.width)
         self.critic = nn.Linear(dim, 1)
@@ -135,8 +149,11 @@ class ActorCritic(OnHub, nn.Module):
         Returns:
             Policy and value ``(batch, time)`` for each observation, and the next state.
         """
-        features, state = self.memory(self._encode(tokens, first, present), state, first=first, present=present)
-        return self.decide(features), state
+        x = self._encode(tokens, first, present)
+        if self.team:  # memories have agents before time
+            x, present = x.transpose(1, 2), None if present is None else present.transpose(1, 2)
+        features, state = self.memory(x, state, first=first, present=present)
+        return self.decide(features.transpose(1, 2) if self.team else features), state
 
     def step(
         self, tokens: Leaves | Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
@@ -152,9 +169,9 @@ class ActorCritic(OnHub, nn.Module):
         x = self._encode(tokens, first, present)
         if present is None:
             return self.memory.step(x, state, first=first)
-        flags = {"first": None if first is None else first[:, None], "present": present[:, None]}
-        features, state = self.memory(x[:, None], state, **flags)
-        return features[:, 0], state
+        flags = {"first": None if first is None else first.unsqueeze(-1), "present": present.unsqueeze(-1)}
+        features, state = self.memory(x.unsqueeze(-2), state, **flags)
+        return features.squeeze(-2), state
 
     def decide(self, features: Tensor) -> Output:
         """Give the policy and the value ``(...)`` that features ``(..., dim)`` lead to."""
@@ -184,7 +201,14 @@ class ActorCritic(OnHub, nn.Module):
 
     @torch.no_grad()
     def act(
-        self, obs: Any, state: Any = None, first: Any = None, reward: Any = None, *, greedy: bool = True
+        self,
+        obs: Any,
+        state: Any = None,
+        first: Any = None,
+        reward: Any = None,
+        *,
+        present: Any = None,
+        greedy: bool = True,
     ) -> tuple[np.ndarray, Any]:
         """Choose actions: the door for whoever deploys the agent.
 
@@ -196,6 +220,7 @@ class ActorCritic(OnHub, nn.Module):
             first: ``(batch,)`` bool (one bool for one environment), True where obs begins a new episode.
             reward: ``(batch,)`` (one number for one environment), what the last action earned; only an agent with
                 ``previous_reward`` needs it, from the second step of an episode on.
+            present: ``(batch,)`` bool, False for those that are not to act; their actions say nothing.
             greedy: take the likeliest action (a Gaussian's mean); otherwise draw one.
 
         Returns:
@@ -211,21 +236,25 @@ class ActorCritic(OnHub, nn.Module):
         batch = len(seen[0])
         begin = torch.full((batch,), state is None, device=self.device)
         begin = begin if first is None else torch.as_tensor(first, dtype=torch.bool, device=self.device).reshape(-1)
-        state = self.initial_state(batch) if state is None else state
+        state = self.initial_state(batch, *seen[0].shape[1 : 1 + self.team]) if state is None else state
         memory, before = state if self.previous_action else (state, None)
         if self.previous_reward and reward is None and not begin.all():
             raise UserError("this agent is told its rewards: act(obs, state, first, reward)")
         previous = self._told(before, torch.zeros(batch) if reward is None else reward)
         flags = {} if first is None and not previous else {"first": begin}
-        noise = None if greedy else self.actions.noise(batch)
+        if present is not None:
+            present = torch.as_tensor(present, dtype=torch.bool, device=self.device)
+            flags["present"] = present.unsqueeze(0) if single else present
+        noise = None if greedy else self.actions.noise(*seen[0].shape[: 1 + self.team])
         _, chosen, memory = self.respond((*seen, *previous), memory, noise=noise, **flags)
         after = ActingState(memory, self.actions.features(chosen)) if self.previous_action else memory
         actions = self.actions.to_environment(chosen)
         return actions[0] if single else actions, after
 
-    def initial_state(self, batch: int) -> Any:
-        """Give the state that `act` begins ``batch`` streams from: the memory's, or an `ActingState`."""
-        memory = self.memory.initial_state(batch)
+    def initial_state(self, batch: int, agents: int | None = None) -> Any:
+        """Give the state that `act` begins ``batch`` streams, or teams of so many agents, from."""
+        options: dict[str, Any] = {"agents": agents} if self.team else {}
+        memory = self.memory.initial_state(batch, **options)
         return ActingState(memory, self.actions.no_features(batch)) if self.previous_action else memory
 
     def previous(self, actions: Tensor, rewards: Any) -> Leaves:
@@ -271,13 +300,14 @@ class ActorCritic(OnHub, nn.Module):
         for leaf, (name, space) in zip(seen, space_tools.leaves(self.observation_space), strict=True):
             shape = space.shape or ()
             batch = tuple(leaf.shape[: leaf.dim() - len(shape)])
-            if leaf.shape != (*batch, *shape) or len(batch) > 1:
+            if leaf.shape != (*batch, *shape) or len(batch) - self.team not in (0, 1):
                 part = f"observations{', part ' * bool(name)}{name}"
-                raise UserError(f"{part} have shape {shape}, with a batch axis or without; got {tuple(leaf.shape)}")
+                axes = "axes of a batch and of agents, or of agents alone" if self.team else "a batch axis or without"
+                raise UserError(f"{part} have shape {shape}, with {axes}; got {tuple(leaf.shape)}")
             batches.add(batch)
         if len(batches) > 1:
             raise UserError(f"the parts of the observations are of different batches: {sorted(batches)}")
-        return batches == {()}
+        return all(len(batch) == self.team for batch in batches)
 
     def _encode(self, tokens: Leaves | Tensor, first: Tensor | None, present: Tensor | None) -> Tensor:
         leaves = (tokens,) if isinstance(tokens, Tensor) else tokens

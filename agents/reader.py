@@ -101,6 +101,8 @@ class Reader(OnHub, nn.Module):
         self.memory = stack(
             memory, dim, layers=layers, expansion=expansion, memory_options=self.config["memory_options"]
         )
+        if self.memory.team:
+            raise UserError(f"memory {memory} is shared by a team, and a reader reads alone")
         self.head = nn.Linear(dim, vocabulary)
         nn.init.normal_(self.embedding.weight, std=1.0)
         nn.init.normal_(self.head.weight, std=dim**-0.5)

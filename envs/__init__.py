@@ -2,7 +2,8 @@
 
 from recurra.envs.cartpole import CartPoleHidden, CartPoleHiddenVector
 from recurra.envs.grid import GridVector, GridWorlds
-from recurra.envs.making import make_streams
+from recurra.envs.making import make_streams, make_teams
+from recurra.envs.teams import Teams, TeamTransition
 from recurra.envs.tmaze import Forecast, TMaze, TMazeVector
 from recurra.envs.vector import Streams, Transition
 
@@ -15,6 +16,9 @@ __all__ = [
     "Streams",
     "TMaze",
     "TMazeVector",
+    "TeamTransition",
+    "Teams",
     "Transition",
     "make_streams",
+    "make_teams",
 ]

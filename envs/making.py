@@ -4,6 +4,8 @@ import difflib
 import importlib
 import inspect
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,6 +13,8 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 from gymnasium.vector import SyncVectorEnv
 
+from recurra.envs.grid import GridVector, GridWorlds
+from recurra.envs.teams import Teams
 from recurra.envs.vector import SAME_STEP, Streams
 from recurra.errors import UserError, nearest
 
@@ -38,15 +42,42 @@ def make_streams(id: str, count: int, **options: Any) -> Streams:
     if not isinstance(limit := options.get("max_episode_steps"), int | None):
         # Gymnasium before 1.0 would notice at the first step.
         raise UserError(f"{id} cannot be made with max_episode_steps={limit!r}: give a number of steps")
-    try:
+    with _telling(id, options):
         spec = _find(id)
-        batched = spec.vector_entry_point if spec.namespace == "recurra" else None
-        creator: Any = batched or spec.entry_point
-        creator = load_env_creator(creator) if isinstance(creator, str) else creator
-        if batched:
-            return Streams(creator(num_envs=count, **{**spec.kwargs, **options}))
+        if _batched(spec):
+            return Streams(_creator(spec)(num_envs=count, **{**spec.kwargs, **options}))
         make = partial(gymnasium.make, spec.id, **{"disable_env_checker": True, **options})
         return Streams(SyncVectorEnv([make] * count, **SAME_STEP))
+
+
+def make_teams(id: str, count: int, **options: Any) -> Teams:
+    """Make streams of teams, of an environment that has them.
+
+    >>> make_teams("recurra/Bottleneck-v0", 4).shape
+    (4, 2)
+
+    Args:
+        id: ``recurra/Grid-v0`` or ``recurra/Bottleneck-v0``.
+        count: how many teams.
+        options: those of `recurra.envs.grid.GridWorlds`.
+
+    Raises:
+        UserError: as `make_streams` does, or if the environment's agents are no teams.
+    """
+    if count < 1:
+        raise UserError(f"the number of teams must be at least 1, got {count}")
+    with _telling(id, options):
+        spec = _find(id)
+        if not _batched(spec) or _creator(spec) is not GridVector:
+            raise UserError(f"{id} has no teams: recurra/Grid-v0 and recurra/Bottleneck-v0 have")
+        return Teams(GridWorlds(worlds=count, **{**spec.kwargs, **options}))
+
+
+@contextmanager
+def _telling(id: str, options: dict[str, Any]) -> Iterator[None]:
+    """Tell in a line why an environment cannot be made."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise UserError(f"{id} needs the package {error.name!r}, which is not installed") from error
     except gymnasium.error.DependencyNotInstalled as error:
@@ -60,8 +91,17 @@ def make_streams(id: str, count: int, **options: Any) -> Streams:
         if not refused or refused[1] not in options:
             given = ", ".join(f"{name}={value!r}" for name, value in options.items())
             raise UserError(f"{id} cannot be made with {given}: {' '.join(str(error).split())}") from error
-        taken = set(inspect.signature(creator).parameters) - {"num_envs", "args", "kwargs"}
+        taken = set(inspect.signature(_creator(_find(id))).parameters) - {"num_envs", "args", "kwargs"}
         raise UserError(f"{id} takes no option {refused[1]!r}: {nearest(refused[1], taken)}") from error
+
+
+def _batched(spec: EnvSpec) -> bool:
+    return spec.namespace == "recurra" and spec.vector_entry_point is not None
+
+
+def _creator(spec: EnvSpec) -> Any:
+    creator: Any = spec.vector_entry_point if _batched(spec) else spec.entry_point
+    return load_env_creator(creator) if isinstance(creator, str) else creator
 
 
 def _find(id: str) -> EnvSpec:

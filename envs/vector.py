@@ -78,6 +78,11 @@ class Transition(NamedTuple):
     present: NDArray[np.bool_]
     success: NDArray[np.float64]
 
+    @property
+    def over(self) -> NDArray[np.bool_]:
+        """``(num,)``, the streams whose episode ended."""
+        return self.terminated | self.truncated
+
 
 class Streams:
     """A vector environment as streams that never end, whatever its way of beginning the next episode.
@@ -97,6 +102,7 @@ class Streams:
     Attributes:
         env: the environment itself.
         num: how many streams there are.
+        shape: ``(num,)``, that of what each stream has one of.
         observation_space: of a single stream.
         action_space: of a single stream.
         saves: whether the environment can be saved, and so `state_dict` be called: it offers a state_dict and a
@@ -114,6 +120,7 @@ class Streams:
             raise UserError("streams need an environment that resets itself: choose autoreset SAME_STEP or NEXT_STEP")
         self.env = env
         self.num: int = env.num_envs
+        self.shape: tuple[int, ...] = (self.num,)
         self.observation_space: gymnasium.Space = env.single_observation_space
         self.action_space: gymnasium.Space = env.single_action_space
         # In a step of its own, autoreset is a state of the vector environment too.
@@ -122,6 +129,11 @@ class Streams:
         offers = hasattr(self._saved, "state_dict") and hasattr(self._saved, "load_state_dict")
         self.saves: bool = offers and getattr(self._saved, "saves", True)
         self._waiting = np.zeros(self.num, dtype=bool)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which streams are to be acted in."""
+        return ~self._waiting
 
     def reset(self, seed: int | None = None) -> tuple[Any, NDArray[np.bool_]]:
         """Begin every stream: the first observations, and ``first``, which is True for all."""

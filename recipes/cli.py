@@ -123,7 +123,15 @@ def evaluate(arguments: list[str]) -> Answer:
         "--env", type=dict[str, Any], default={}, help="--env.OPTION VALUE: on top of the trained one's"
     )
     parser.add_argument("--grid", type=dict[str, Any], default={}, help="--grid.OPTION V1,V2: a row for each value")
-    parser.add_argument("--episodes", type=int, default=100, help="how many, each row")
+    parser.add_argument(
+        "--episodes", type=int | None, default=None, help="how many, each row (default: 100, or the protocol's)"
+    )
+    parser.add_argument(
+        "--protocol", type=str | None, default=None, help="bottleneck: SRMT's, for teams, over lengths of corridors"
+    )
+    parser.add_argument(
+        "--lengths", type=Any, default=None, help="of the protocol's corridors: 30,400 (default: all 58 of them)"
+    )
     parser.add_argument("--environments", type=int, default=256, help="the most to act in at once")
     parser.add_argument("--seed", type=int, default=0, help="of the episodes")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
@@ -139,19 +147,28 @@ def evaluate(arguments: list[str]) -> Answer:
     options = parsing.parse(parser, arguments).as_dict()
     del options["json"], options["config"]
     options["grid"] = {name: parsing.values(given) for name, given in options["grid"].items()}
+    if options["lengths"] is not None:
+        options["lengths"] = parsing.values(options["lengths"])
     from recurra.recipes.evaluation import evaluate as measure
 
     result = measure(options.pop("runs"), **options)
     runs = list(dict.fromkeys(row["run"] for row in result["rows"]))
     hidden = ["run", "env", "std_return", "seconds", "steps_per_second", "video"]
     hidden += ["mean_return", "by_depth"] if "by_depth" in result["rows"][0] else ["task"]
+    if "protocol" in result:
+        hidden += ["episodes", "success_rate", "mean_return"]
     rows = [
-        {"run": runs.index(row["run"]) + 1} | {name: value for name, value in row.items() if name not in hidden}
+        {"run": runs.index(row["run"]) + 1} | {name: _span(value) for name, value in row.items() if name not in hidden}
         for row in result["rows"]
     ]
     parts: list[Any] = [_table(rows), *(f"run {number}: {run}" for number, run in enumerate(runs, 1))]
     parts += [f"video: {row['video']}" for row in result["rows"] if "video" in row]
     return result, [*parts, f"report: {result['report']}"] if "report" in result else parts
+
+
+def _span(value: Any) -> Any:
+    """Write an interval, a list of two numbers, as one cell."""
+    return " to ".join(f"{bound:.4g}" for bound in value) if isinstance(value, list) else value
 
 
 def read(arguments: list[str]) -> Answer:

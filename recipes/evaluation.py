@@ -13,12 +13,12 @@ from gymnasium import Space, spaces
 from recurra.agents import ActorCritic
 from recurra.agents.encoder import Leaves
 from recurra.agents.spaces import is_image
-from recurra.envs import Streams, make_streams
+from recurra.envs import Streams, Teams, make_streams, make_teams
 from recurra.errors import UserError
 from recurra.files import writable
 from recurra.memory import state as states
 from recurra.recipes import devices, loading
-from recurra.recipes.rollout import Episode
+from recurra.recipes.rollout import Episode, fresh
 from recurra.recipes.settings import require_seed
 
 #: The most tokens, over all environments, that are read ahead at once where an environment foretells them.
@@ -30,7 +30,7 @@ def evaluate(
     *,
     env: dict[str, Any] | None = None,
     grid: dict[str, list[Any]] | None = None,
-    episodes: int = 100,
+    episodes: int | None = None,
     environments: int = 256,
     seed: int = 0,
     device: str = "cpu",
@@ -38,6 +38,8 @@ def evaluate(
     report: str | None = None,
     video: str | None = None,
     data: str | None = None,
+    protocol: str | None = None,
+    lengths: list[int] | None = None,
 ) -> dict[str, Any]:
     """Measure trained agents; the Python door of ``recurra eval``.
 
@@ -51,7 +53,7 @@ def evaluate(
         runs: run folders, checkpoints or agents' folders; the first is the one in question, others stand beside it.
         env: options of the environment, and its ``id``, on top of what the agent was trained in.
         grid: options of the environment with the values to try, every combination a row.
-        episodes: how many, each row.
+        episodes: how many, each row; None is 100, or as many as the protocol has.
         environments: the most to act in at once.
         seed: of the episodes, the same for each row.
         device: cpu, cuda or auto.
@@ -59,6 +61,8 @@ def evaluate(
         report: a folder to write an HTML report to.
         video: a folder to write moving pictures to: for each row, the first episode of its seed.
         data: BABILong's published files to read, where runs answer questions.
+        protocol: a published one instead of a grid: bottleneck, see `recurra.recipes.bottleneck`.
+        lengths: of its corridors; None are all that it has.
 
     Returns:
         ``run``, ``env``, ``episodes``, ``success_rate`` (None where the environment tells none), ``mean_return``,
@@ -70,6 +74,17 @@ def evaluate(
     """
     runs = [runs] if isinstance(runs, str) else runs
     env, grid = env or {}, grid or {}
+    if protocol is not None:
+        from recurra.recipes import bottleneck
+
+        left = {"grid": grid, "report": report, "video": video, "data": data}
+        return bottleneck.evaluate(
+            runs, protocol, lengths, env=env, episodes=episodes, seed=seed, device=device, precision=precision,
+            unused=[name for name, given in left.items() if given],
+        )  # fmt: skip
+    if lengths is not None:
+        raise UserError("--lengths are of a protocol: --protocol bottleneck")
+    episodes = 100 if episodes is None else episodes
     if episodes < 1 or environments < 1:
         raise UserError("episodes and environments must be at least 1")
     require_seed("seed", seed)
@@ -100,7 +115,7 @@ def evaluate(
     rows = []
     for number, (run, agent, point, options) in enumerate(trials):
         agent.to(where)
-        streams = make_streams(count=min(episodes, environments), **options)
+        streams = streams_for(agent, min(episodes, environments), options)
         start = time.perf_counter()
         try:
             with torch.inference_mode(), computing:
@@ -174,37 +189,55 @@ def _answers(
 def _check(trials: list[tuple[str, ActorCritic, Any, dict[str, Any]]], report: str | None, video: str | None) -> None:
     """Tell what is wrong with any of the rows before the work on the first."""
     for run, agent, _, options in trials:
-        streams = make_streams(count=1, **options)
+        streams = streams_for(agent, 1, options)
         streams.close()
         check_spaces(agent, streams, run)
         if video is not None:
             from recurra.recipes import video as videos
 
+            require_alone(agent, "video")
             videos.check(options)
     if video is not None:
         writable(video, "the videos")
     if report is not None:
         from recurra.recipes import report as reports
 
+        require_alone(trials[0][1], "report")
         reports.check(report)
 
 
-def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int) -> list[Episode]:
+def require_alone(agent: ActorCritic, option: str) -> None:
+    """Make sure that an agent acts alone, where ``option`` is of such agents only.
+
+    Raises:
+        UserError: if it acts in a team.
+    """
+    if agent.team:
+        raise UserError(f"a {option} is of agents that act alone: leave out {option}")
+
+
+def streams_for(agent: ActorCritic, count: int, options: dict[str, Any]) -> Streams | Teams:
+    """Make the environments, or teams, that an agent acts in; the id is among the options."""
+    return make_teams(count=count, **options) if agent.team else make_streams(count=count, **options)
+
+
+def play(agent: ActorCritic, streams: Streams | Teams, *, episodes: int, seed: int) -> list[Episode]:
     """Play episodes, as near as can be equally many in each environment, and give their figures."""
     quota = np.full(streams.num, episodes // streams.num)
     quota[: episodes % streams.num] += 1
     device = agent.device
     # A piece of a coarse memory cannot end anywhere, and of rewards a forecast tells nothing.
-    foretells = hasattr(streams.env, "forecast") and agent.memory.grain == 1 and not agent.previous_reward
+    foretells = isinstance(streams, Streams) and hasattr(streams.env, "forecast")
+    foretells = foretells and agent.memory.grain == 1 and not agent.previous_reward
     ahead, most = 64, max(2, TOKENS_AHEAD // streams.num)
     shown, first = streams.reset(seed=seed)
     obs, previous = agent.observe(shown), agent.no_previous(streams.num)
-    present = np.ones(streams.num, bool)
-    state: Any = agent.memory.initial_state(streams.num)
+    present = streams.present
+    state: Any = fresh(agent, streams)
     totals, lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
     played: list[Episode] = []
     while quota.any():
-        if foretells:
+        if foretells and isinstance(streams, Streams):
             accepted, obs, previous, rewards, state = _read_ahead(
                 agent, streams, obs, previous, first, state, limit=ahead
             )
@@ -221,9 +254,9 @@ def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int) -> l
         actions = output.policy.mode
         step = streams.step(agent.actions.to_environment(actions))
         earned = np.where(present, step.reward, 0.0)
-        totals += earned
-        lengths += present
-        for index in np.flatnonzero(step.terminated | step.truncated):
+        totals += earned.reshape(streams.num, -1).mean(1)  # of a team its agents' mean
+        lengths += present.reshape(streams.num, -1).any(1)
+        for index in np.flatnonzero(step.over):
             if quota[index]:
                 quota[index] -= 1
                 played.append(Episode(float(totals[index]), int(lengths[index]), float(step.success[index])))
@@ -286,7 +319,7 @@ def _figures(played: list[Episode], seconds: float) -> dict[str, Any]:
     }
 
 
-def check_spaces(agent: ActorCritic, streams: Streams, run: str) -> None:
+def check_spaces(agent: ActorCritic, streams: Streams | Teams, run: str) -> None:
     """Make sure that an environment is of the kind that an agent was trained in; ``run`` names it in the error.
 
     Raises:

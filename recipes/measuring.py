@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from recurra.agents import ActorCritic
-from recurra.envs import make_streams
 from recurra.envs.documents import Source, expand
 from recurra.envs.documents.babilong import Babilong, characters
 from recurra.recipes import answering, devices, evaluation, video
@@ -100,15 +99,16 @@ class Playing:
         self.how = recipe.evaluation
         self.count = min(self.how.episodes, recipe.environments)
         self.options = evaluation.merge(recipe.env, self.how.env)
-        streams = make_streams(count=1, **self.options)  # a mistake is told now
+        streams = evaluation.streams_for(agent, 1, self.options)  # a mistake is told now
         streams.close()
         evaluation.check_spaces(agent, streams, "the agent")
         if self.how.video:
+            evaluation.require_alone(agent, "video")
             video.check(self.options)
 
     def __call__(self, agent: ActorCritic, film: Path) -> dict[str, float]:
         """Play the episodes, in environments of its own."""
-        streams = make_streams(count=self.count, **self.options)
+        streams = evaluation.streams_for(agent, self.count, self.options)
         try:
             played = evaluation.play(agent, streams, episodes=self.how.episodes, seed=self.how.seed)
         finally:

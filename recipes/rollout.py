@@ -1,5 +1,6 @@
 """Acting in many environments at once, and keeping what an update needs of it."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,13 +13,15 @@ from recurra.agents import ActorCritic
 from recurra.agents.encoder import Leaves
 from recurra.agents.moments import Moments
 from recurra.agents.spaces import tensors
-from recurra.envs import Streams
+from recurra.envs import Streams, Teams
 from recurra.memory import state as states
 from recurra.recipes.compiling import compiled
 
 
 class Rollout(NamedTuple):
     """What happened in ``time`` steps of ``batch`` environments; every tensor is ``(batch, time, ...)``.
+
+    Where they are of teams, all but ``first`` have an axis of agents next.
 
     Attributes:
         tokens: what was acted upon: a tensor for each leaf of the observations, and for what the agent is told of what
@@ -61,7 +64,8 @@ class _Acted:
 
     Attributes:
         taken: of each step what was read, the features and the actions.
-        came: of each step the rewards, the ends and successes, and the ``first`` and ``present`` of what was read.
+        came: of each step the rewards, the ends (of agents, and of episodes), the successes, and the ``first`` and
+            ``present`` of what was read.
         cut: where episodes were truncated the step, the streams and the values that they would have gone on with.
         starts: see `Rollout`.
         following: features of the observations after the last step.
@@ -72,6 +76,12 @@ class _Acted:
     cut: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
     starts: list[Any] = field(default_factory=list)
     following: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+def fresh(agent: ActorCritic, streams: Streams | Teams) -> Any:
+    """Give the memory's state at the beginning of all streams."""
+    options: dict[str, Any] = {"agents": streams.shape[1]} if agent.team else {}
+    return agent.memory.initial_state(streams.num, **options)
 
 
 class RewardScale:
@@ -127,7 +137,7 @@ class Collector:
     """Environments, the agent's place in each of their episodes, and a memory state for each.
 
     Args:
-        streams: the environments.
+        streams: the environments, or teams.
         seed: of their first reset.
         discount: gamma, of the values that cut episodes are continued with.
         scale_rewards: see `RewardScale`; the figures of episodes are of the rewards as they came.
@@ -137,7 +147,7 @@ class Collector:
 
     def __init__(
         self,
-        streams: Streams,
+        streams: Streams | Teams,
         *,
         seed: int,
         discount: float,
@@ -146,7 +156,7 @@ class Collector:
         compile: bool = False,
     ) -> None:
         self.streams, self.discount = streams, discount
-        self.scale = RewardScale(streams.num, discount) if scale_rewards else None
+        self.scale = RewardScale(math.prod(streams.shape), discount) if scale_rewards else None
         self._begin(seed)
         self.returns, self.lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
         self.episodes: deque[Episode] = deque(maxlen=window)
@@ -156,7 +166,7 @@ class Collector:
     def _begin(self, seed: int) -> None:
         obs, self.first = self.streams.reset(seed=seed)
         self.obs = tensors(self.streams.observation_space, obs)
-        self.present = np.ones(self.streams.num, bool)
+        self.present = self.streams.present
         self.memory: Any = None
         self.previous: Leaves | None = None
 
@@ -175,18 +185,20 @@ class Collector:
             acted = self._act(agent, steps, sequence)
         # Outside again: what is made in inference mode cannot be learnt from.
         tokens, features, actions = states.transform(lambda *column: torch.stack(column, 1), *acted.taken)
-        earned, ended, successes, began, there = (np.stack(column) for column in zip(*acted.came, strict=True))
-        self._count(earned, ended, successes, there)
+        earned, ended, over, successes, began, there = (np.stack(column) for column in zip(*acted.came, strict=True))
+        self._count(earned, over, successes, there)
         scaled = earned
         if self.scale is not None:
-            scaled = self.scale(earned, ended, there)
+            flat = (array.reshape(steps, -1) for array in (earned, ended, there))
+            scaled = self.scale(*flat).reshape(earned.shape)
             self.scale.hand_over(agent.returns)
         with torch.no_grad():
             policy, values = agent.decide(features)
             log_probs = policy.log_prob(actions)
             next_value = agent.decide(acted.following.clone()).value
         rewards, ends, first, present = (
-            torch.as_tensor(array.T, device=agent.device).contiguous() for array in (scaled, ended, began, there)
+            torch.as_tensor(array.swapaxes(0, 1), device=agent.device).contiguous()
+            for array in (scaled, ended, began, there)
         )
         rewards = rewards.to(values.dtype)
         for time, rows, value in acted.cut:
@@ -206,13 +218,14 @@ class Collector:
 
     def _act(self, agent: ActorCritic, steps: int, sequence: int) -> _Acted:
         if self.memory is None:
-            self.memory = agent.memory.initial_state(self.streams.num)
+            self.memory = fresh(agent, self.streams)
         if self.previous is None:
             self.previous = agent.no_previous(self.streams.num)
         # A checkpoint's are on the CPU.
         self.obs, self.memory, self.previous = states.move((self.obs, self.memory, self.previous), agent.device)
         acted = _Acted()
-        noise = agent.actions.noise(steps + 1, self.streams.num)  # of all steps at once: small draws cost as large ones
+        # Of all steps at once: small draws cost as large ones.
+        noise = agent.actions.noise(steps + 1, *self.streams.shape)
         for time in range(steps):
             if time % sequence == 0:
                 acted.starts.append(self.memory)
@@ -223,12 +236,11 @@ class Collector:
             previous = agent.previous(actions, earned)
             lost = step.truncated & ~step.terminated
             if lost.any():
-                rows = torch.as_tensor(lost, device=agent.device)
                 final = (*agent.observe(step.final_obs), *previous)
-                output, _ = agent.step(*states.select((final, after), rows))
-                acted.cut.append((time, rows, output.value))
+                acted.cut.append((time, *self._missed(agent, final, after, lost)))
             acted.taken.append((tokens, features, actions))
-            acted.came.append((earned, step.terminated | step.truncated, step.success, self.first, self.present))
+            ended = step.terminated | step.truncated
+            acted.came.append((earned, ended, step.over, step.success, self.first, self.present))
             self.obs, self.previous, self.memory = agent.observe(step.obs), previous, after
             self.first, self.present = step.first, step.present
         acted.following, _, _ = self._respond(agent, (*self.obs, *self.previous), noise[steps])
@@ -239,6 +251,14 @@ class Collector:
         first = torch.as_tensor(self.first, device=agent.device) if self.first.any() else None
         present = None if self.present.all() else torch.as_tensor(self.present, device=agent.device)
         return self._responder(agent, tokens, self.memory, noise=noise, first=first, present=present)
+
+    def _missed(self, agent: ActorCritic, final: Leaves, after: Any, lost: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Value the final observations of what was cut: which streams, and their values, of a team's agents all."""
+        there = torch.as_tensor(lost, device=agent.device)
+        rows = there.reshape(len(there), -1).any(1)
+        final, after, present = states.select((final, after, (there,)), rows)
+        output, _ = agent.step(final, after, present=present[0] if agent.team else None)
+        return rows, output.value * present[0]
 
     def take_finished(self) -> list[Episode]:
         """Give the episodes that ended since the last call."""
@@ -269,7 +289,7 @@ class Collector:
         self.first, self.present = (saved[name].numpy() for name in ("first", "present"))
         self.memory = None
         if saved["memory"] is not None:
-            self.memory = states.rebuild(saved["memory"], agent.memory.initial_state(self.streams.num))
+            self.memory = states.rebuild(saved["memory"], fresh(agent, self.streams))
         if self.scale is not None:
             self.scale.load_state_dict(saved["scale"])
         self.returns, self.lengths = np.array(saved["returns"]), np.array(saved["lengths"], np.int64)
@@ -277,7 +297,9 @@ class Collector:
         self.episodes.extend(Episode(*episode) for episode in saved["episodes"])
 
     def _count(self, rewards: np.ndarray, ends: np.ndarray, successes: np.ndarray, present: np.ndarray) -> None:
-        """Count episodes in what came of steps ``(time, streams)``."""
+        """Count episodes in what came of steps ``(time, streams)``; of a team its agents' mean return."""
+        if rewards.ndim == 3:
+            rewards, present = np.mean(rewards, 2), np.any(present, 2)
         for time, ended in enumerate(ends):
             self.returns += rewards[time]
             self.lengths += present[time]

@@ -260,6 +260,7 @@ class ActingRecipe(Recipe):
         previous_action: tell the agent its last action with each observation.
         previous_reward: tell it the last reward too.
         normalize_observations: normalise numbers that are observed by their running mean and deviation.
+        team: the agents of a grid world are a team that shares a memory; environments and steps are those of worlds.
         compile: have torch compile what is computed over and over: a minute or more at the start, then quicker updates.
         ppo: how the agent learns.
         curriculum: an option of the environment that grows as the agent succeeds; null for none.
@@ -272,6 +273,7 @@ class ActingRecipe(Recipe):
     previous_action: bool = False
     previous_reward: bool = False
     normalize_observations: bool = False
+    team: bool = False
     compile: bool = False
     ppo: PPOOptions = field(default_factory=PPOOptions)
     curriculum: CurriculumOptions | None = None

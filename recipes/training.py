@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from recurra.agents import ActorCritic, Reader
-from recurra.envs import make_streams
+from recurra.envs import Streams, Teams, make_streams, make_teams
 from recurra.envs.documents import expand
 from recurra.errors import UserError, nearest, reason
 from recurra.recipes import compiling, devices, loading, parsing, processes, runs, settings
@@ -138,13 +138,20 @@ def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
         compiling.require()
     options = dict(recipe.env)
     name = options.pop("id")
+    make: Callable[..., Streams | Teams] = make_teams if recipe.team else make_streams
     curriculum = None
     if recipe.curriculum is not None:
-        curriculum = Curriculum(recipe.curriculum, env=options)
-        make_streams(name, 1, **options).close()  # a wrong target is told now, not when it is reached
-        options |= curriculum.settings
-    streams = make_streams(name, recipe.environments // recipe.devices, **options)
-    told = {name: getattr(recipe, name) for name in ("previous_action", "previous_reward", "normalize_observations")}
+        map = options.get("options") or {}  # of a grid world's generator, which may grow as well
+        curriculum = Curriculum(recipe.curriculum, env={**options, **map})
+        make(name, 1, **options).close()  # a wrong target is told now, not when it is reached
+        for option, value in curriculum.settings.items():
+            if option in map:
+                options["options"] = {**options["options"], option: value}
+            else:
+                options[option] = value
+    streams = make(name, recipe.environments // recipe.devices, **options)
+    about = ("previous_action", "previous_reward", "normalize_observations", "team")
+    told = {name: getattr(recipe, name) for name in about}
     agent = ActorCritic(streams.observation_space, streams.action_space, **network, **told)
     seed = recipe.seed
     if processes.rank():  # the same weights in every process, other episodes and actions

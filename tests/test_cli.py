@@ -238,6 +238,32 @@ MISTAKES = {
     "sequence that does not divide": (["train", "tmaze", "--ppo.sequence", "100"], "does not divide"),
     "too few sequences": (["train", "tmaze", "--environments", "2"], "minibatches"),
     "curriculum over nothing": (["train", "gym", "--curriculum.option", "x", "--curriculum.start", "1"], "curriculum"),
+    "team's memory alone": (
+        ["train", "tmaze", "--memory", "srmt"],
+        "srmt is shared by a team, and this agent",
+    ),
+    "team's memory that reads": (["train", "byte-lm", "--memory", "srmt"], "srmt is shared by a team, and a reader"),
+    "team that is none": (["train", "tmaze", "--team", "true"], "recurra/TMaze-v0 has no teams"),
+    "team that is told actions": (
+        ["train", "bottleneck", "--previous_action", "true"],
+        "a team has no previous",
+    ),
+    "misspelt option of a team's map": (
+        ["train", "bottleneck", "--env.options", "{{coridor: [3, 4]}}"],
+        "curriculum.option 'corridor' is not among",
+    ),
+    "misspelt option of a team's world": (["train", "bottleneck", "--env.rewrad", "sparse"], "did you mean 'reward'"),
+    "unknown protocol": (["eval", "{agent}", "--protocol", "botleneck"], "did you mean 'bottleneck'"),
+    "protocol of teams": (["eval", "{agent}", "--protocol", "bottleneck"], "acts alone, the protocol is of teams"),
+    "protocol with a grid": (
+        ["eval", "{agent}", "--protocol", "bottleneck", "--grid.corridor", "5"],
+        "a protocol takes no grid",
+    ),
+    "protocol of no length": (
+        ["eval", "{agent}", "--protocol", "bottleneck", "--lengths", "3,long"],
+        "lengths are whole numbers",
+    ),
+    "lengths without a protocol": (["eval", "{agent}", "--lengths", "3"], "--lengths are of a protocol"),
     "no GPU": (["train", "tmaze", "--device", "cuda"], "no GPU"),
     "unknown device": (["train", "tmaze", "--device", "tpu"], "device must be"),
     "unknown precision": (["train", "tmaze", "--precision", "7-bit"], "precision"),

@@ -24,6 +24,16 @@ from recurra.recipes.runs import Run
 RECIPES = {
     "tmaze": {"steps": 3000, "environments": 8, "dim": 16, "memory_options": {"heads": 2}, "curriculum.window": 16},
     "gym": {"steps": 3000, "environments": 4, "dim": 16, "memory": "gru"},
+    "bottleneck": {
+        "steps": 3000,
+        "environments": 8,
+        "dim": 16,
+        "env.options.corridor": [1, 3],
+        "curriculum.start": 1,
+        "curriculum.success": 0,
+        "curriculum.window": 2,
+        "env.horizon": 20,
+    },
     "byte-lm": {"steps": 20_000, "dim": 16, "layers": 1, "reading.streams": 4, "reading.piece": 64, "held_out": []},
     "recall": {"steps": 4000, "dim": 16, "layers": 1, "reading.streams": 4, "env.pairs": [2, 8]},
     # Through all stages and into the streams, whose documents end and begin on the way.
@@ -56,7 +66,7 @@ PROCESSES.set_forkserver_preload(["recurra.recipes.training", "pytest"])
 
 
 def options(name: str) -> dict:
-    small = {"ppo.rollout": 32, "ppo.sequence": 16} if name in ("tmaze", "gym") else {}
+    small = {"ppo.rollout": 32, "ppo.sequence": 16} if name in ("tmaze", "gym", "bottleneck") else {}
     return {**RECIPES[name], **small, **COMMON}
 
 

@@ -1,0 +1,311 @@
+"""Teams: streams of grid worlds, agents that share a memory, PPO over them, and SRMT's protocol."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from recurra import agents
+from recurra.agents import ActorCritic
+from recurra.agents.saving import save
+from recurra.envs import Teams, make_streams, make_teams
+from recurra.errors import UserError
+from recurra.memory import state as states
+from recurra.recipes import bottleneck, cli, evaluate, train
+from recurra.recipes.evaluation import play
+from recurra.recipes.ppo import advantages, losses, sequences
+from recurra.recipes.rollout import Collector, Rollout
+from recurra.recipes.settings import PPOOptions
+
+NEAR = "a.A\nB.b"  # goals are so near that somebody arrives by chance
+MEMORIES = ("srmt", "pooled_gated_delta_net", "gru", "none")
+
+
+def worlds(count: int = 4, **options: Any) -> Teams:
+    """Teams that meet now and then, arrive, and are cut."""
+    return make_teams("recurra/Bottleneck-v0", count, **{"horizon": 14, "maps": NEAR, **options})
+
+
+def make_agent(teams: Teams, memory: str = "srmt") -> ActorCritic:
+    torch.manual_seed(0)
+    return ActorCritic(teams.observation_space, teams.action_space, memory=memory, dim=16, team=True)
+
+
+def collect(memory: str, steps: int = 48, **options: Any) -> tuple[ActorCritic, Rollout]:
+    teams = worlds(**options)
+    agent = make_agent(teams, memory)
+    torch.manual_seed(1)
+    return agent, Collector(teams, seed=0, discount=0.9).collect(agent, steps=steps, sequence=12)
+
+
+# Streams --------------------------------------------------------------------------------------------------------------
+
+
+def test_teams_are_the_agents_of_the_vector_environment_side_by_side():
+    teams, alone = worlds(3), make_streams("recurra/Bottleneck-v0", 6, horizon=14, maps=NEAR)
+    obs, _ = teams.reset(seed=5)
+    obs_alone, _ = alone.reset(seed=5)
+    rng = np.random.default_rng(0)
+    cut = arrived = 0
+    for _ in range(120):
+        np.testing.assert_array_equal(obs.reshape(obs_alone.shape), obs_alone)
+        there = teams.present
+        actions = rng.integers(5, size=(3, 2))
+        step, step_alone = teams.step(actions), alone.step(actions.reshape(-1))
+        np.testing.assert_array_equal(step.reward.reshape(-1), step_alone.reward)
+        np.testing.assert_array_equal(step.final_obs.reshape(obs_alone.shape), step_alone.final_obs)
+        np.testing.assert_array_equal(np.repeat(step.over, 2), step_alone.over)
+        assert not (step.truncated & step.terminated).any()
+        assert not ((step.truncated | step.terminated) & ~there).any()  # who is gone ends no more
+        cut, arrived = cut + step.truncated.sum(), arrived + step.terminated.sum()
+        obs, obs_alone = step.obs, step_alone.obs
+    assert cut > 5
+    assert arrived > 5
+
+
+def test_teams_go_on_from_where_they_were_saved():
+    teams, other = worlds(), worlds()
+    teams.reset(seed=1)
+    actions = np.random.default_rng(0).integers(5, size=(60, 4, 2))
+    for action in actions[:30]:
+        teams.step(action)
+    other.load_state_dict(teams.state_dict())
+    np.testing.assert_array_equal(other.present, teams.present)
+    for action in actions[30:]:
+        here, there = teams.step(action), other.step(action)
+        np.testing.assert_array_equal(here.obs, there.obs)
+        np.testing.assert_array_equal(here.truncated, there.truncated)
+
+
+def test_the_maps_options_can_be_set_for_episodes_to_come():
+    teams = worlds(maps="bottleneck", options={"corridor": 1})
+    teams.set("corridor", 6)
+    teams.set("horizon", 3)
+    teams.reset(seed=0)
+    assert {map.name for map in teams.env.maps} == {"bottleneck-6"}
+    assert not any(teams.step(np.zeros((4, 2), int)).over.any() for _ in range(2))
+    assert teams.step(np.zeros((4, 2), int)).over.all()
+    with pytest.raises(UserError, match="did you mean 'corridor'"):
+        teams.set("coridor", 6)
+
+
+# Agents ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_team_acts_together_or_as_a_batch_and_is_saved(memory: str, tmp_path: Path):
+    teams = worlds()
+    agent = make_agent(teams, memory).eval()
+    save(agent, tmp_path)
+    loaded: Any = agents.load(tmp_path)
+    obs, _ = teams.reset(seed=0)
+    action, state = agent.act(obs)
+    assert action.shape == (4, 2)
+    again, _ = loaded.act(obs)
+    np.testing.assert_array_equal(again, action)
+    one, one_state = agent.act(obs[1])
+    np.testing.assert_array_equal(one, action[1])
+    present = np.array([[True, False]] * 4)
+    followed, _ = agent.act(obs, state, present=present)
+    alone, _ = agent.act(obs[1], one_state, present=present[1])
+    np.testing.assert_array_equal(alone, followed[1])
+    with pytest.raises(UserError, match="axes of a batch and of agents"):
+        agent.act(obs[0, 0])
+
+
+def test_teams_of_other_sizes_act_by_the_same_weights():
+    teams = worlds(maps="bottleneck", agents=6)
+    obs, _ = teams.reset(seed=0)
+    for memory in MEMORIES:
+        action, _ = make_agent(worlds(), memory).act(obs)
+        assert action.shape == (4, 6)
+
+
+# Learning -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_rollout_is_what_one_reading_of_its_sequences_says(memory: str):
+    agent, rollout = collect(memory)
+    assert not rollout.present.all()
+    assert rollout.ends.any()
+    for index, start in enumerate(rollout.starts):
+        part = slice(12 * index, 12 * (index + 1))
+        with torch.no_grad():
+            output, _ = agent(
+                states.transform(lambda leaf, part=part: leaf[:, part], rollout.tokens),
+                start,
+                first=rollout.first[:, part],
+                present=rollout.present[:, part],
+            )
+        there = rollout.present[:, part]
+        read = output.policy.log_prob(rollout.actions[:, part])
+        torch.testing.assert_close(read[there], rollout.log_probs[:, part][there], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(output.value[there], rollout.values[:, part][there], rtol=1e-4, atol=1e-5)
+
+
+def test_an_agents_advantages_are_those_of_its_own_episode():
+    _, rollout = collect("srmt", steps=60)
+    discount, trace = 0.9, 0.8
+    found = advantages(
+        rollout.rewards, rollout.values, rollout.ends, rollout.next_value, discount=discount, trace=trace
+    )
+    checked = 0
+    for team in range(4):
+        for agent in range(2):
+            ends = rollout.ends[team, :, agent].nonzero().flatten().tolist()
+            starts = [0, *(rollout.first[team].nonzero().flatten().tolist())]
+            for end in ends:
+                begin = max(start for start in starts if start <= end)
+                assert bool(rollout.present[team, begin : end + 1, agent].all())
+                following, value = 0.0, 0.0
+                for t in range(end, begin - 1, -1):  # nothing follows the end but what its reward holds of it
+                    delta = rollout.rewards[team, t, agent] + discount * value - rollout.values[team, t, agent]
+                    following = delta + discount * trace * following
+                    value = rollout.values[team, t, agent]
+                    torch.testing.assert_close(found[team, t, agent], following, rtol=1e-4, atol=1e-5)
+                checked += 1
+    assert checked > 8
+
+
+def test_only_who_is_cut_is_credited_with_what_would_have_followed():
+    teams = worlds(1, horizon=3)
+    agent = make_agent(teams)
+    with torch.no_grad():
+        agent.critic.bias.fill_(5.0)  # a value that shows
+        agent.critic.weight.zero_()
+        agent.actor.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0, 0.0]))
+    rollout = Collector(teams, seed=0, discount=0.5, scale_rewards=False).collect(agent, steps=3, sequence=3)
+    torch.testing.assert_close(rollout.rewards[0, 2], torch.full((2,), 2.5))
+    assert not rollout.rewards[0, :2].any()
+    teams.reset(seed=0)
+    step = teams.step(np.zeros((1, 2), int))
+    assert not step.truncated.any()
+
+
+@pytest.mark.parametrize("memory", ["srmt", "pooled_gated_delta_net"])
+def test_what_absent_agents_hold_is_not_learnt_from(memory: str):
+    agent, rollout = collect(memory)
+    batch = sequences(rollout, 12, discount=0.9, trace=0.8)
+    assert batch.present is not None
+    gone = ~batch.present
+    changed = batch._replace(
+        tokens=(batch.tokens[0].masked_fill(gone[..., None, None, None], math.nan),),
+        log_probs=batch.log_probs.masked_fill(gone, 3.0),
+        advantages=batch.advantages.masked_fill(gone, 99.0),
+        returns=batch.returns.masked_fill(gone, 99.0),
+    )
+    grads = []
+    for each in (batch, changed):
+        loss, _ = losses(agent, each, batch.present.sum(), options=PPOOptions())
+        grads.append(torch.autograd.grad(loss, list(agent.parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+@pytest.mark.parametrize("memory", ["srmt", "gru"])
+def test_episodes_of_teams_are_counted_as_teams(memory: str):
+    teams = worlds(2)
+    collector = Collector(teams, seed=0, discount=0.9)
+    collector.collect(make_agent(teams, memory), steps=70, sequence=70)
+    episodes = collector.take_finished()
+    assert len(episodes) >= 10  # of a sparse reward, 1 for each that arrives
+    assert all(episode.length <= 14 and 0 <= episode.total <= 1 for episode in episodes)
+    assert all((episode.success == 1) == (episode.total == 1) for episode in episodes)
+
+
+# The recipe and the protocol ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    small = {"steps": 512, "environments": 4, "dim": 16, "threads": 1, "ppo.minibatches": 2}
+    return train("bottleneck", root=str(tmp_path_factory.mktemp("runs")), **small)["run"]
+
+
+def test_the_protocol_measures_lengths_with_intervals(run: str):
+    result = evaluate(run, protocol="bottleneck", lengths=[3, 7], episodes=4)
+    assert result["env"] == "recurra/Bottleneck-v0"
+    assert [row["length"] for row in result["rows"]] == [3, 7]
+    for row in result["rows"]:
+        assert row["episodes"] == 4
+        for name, most in (("CSR", 1), ("ISR", 1), ("SoC", 2 * (2 * row["length"] + 100))):
+            low, high = row[f"{name}_95"]
+            assert 0 <= low <= row[name] <= high <= most
+        assert row["mean_return"] == pytest.approx(row["ISR"])  # sparse
+    assert evaluate(run, protocol="bottleneck", lengths=[7], episodes=4)["rows"][0]["SoC"] == result["rows"][1]["SoC"]
+
+
+def test_the_command_prints_the_rows(run: str, capsys: pytest.CaptureFixture[str]):
+    asked = ["eval", run, "--protocol", "bottleneck", "--lengths", "3,5", "--episodes", "2"]
+    assert cli.main([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"run", "env", "episodes", "success_rate", "mean_return", "std_return", "rows"} <= told.keys()
+    assert [row["length"] for row in told["rows"]] == [3, 5]
+    assert all({"CSR", "ISR", "SoC", "CSR_95", "ISR_95", "SoC_95"} <= row.keys() for row in told["rows"])
+    assert cli.main(asked) == 0
+    assert " to " in capsys.readouterr().out
+
+
+def test_who_stays_never_arrives_and_the_limit_is_that_of_the_paper():
+    teams = make_teams("recurra/Bottleneck-v0", 3, options={"corridor": 9})
+    agent = make_agent(teams, "none")
+    with torch.no_grad():
+        agent.actor.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0, 0.0]))
+    figures, steps = bottleneck.play(agent, teams, seeds=range(3))
+    assert figures["CSR"].tolist() == figures["ISR"].tolist() == [0, 0, 0]
+    assert figures["SoC"].tolist() == [2 * 118] * 3
+    assert steps == 3 * 118
+
+
+def test_the_protocol_has_the_papers_lengths():
+    assert len(bottleneck.LENGTHS) == 58
+    assert (min(bottleneck.LENGTHS), max(bottleneck.LENGTHS)) == (3, 1000)
+
+
+def test_an_interval_is_that_of_a_mean():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    low, high = bottleneck.interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * 2.0 / 20, rel=0.15)
+
+
+def test_teams_are_measured_as_others_are(run: str):
+    row = evaluate(run, env={"horizon": 14}, grid={"reward": ["sparse", "moving_negative"]}, episodes=8)["rows"]
+    assert [each["episodes"] for each in row] == [8, 8]
+    assert row[1]["mean_return"] < row[0]["mean_return"]
+    with pytest.raises(UserError, match="a report is of agents that act alone"):
+        evaluate(run, report="somewhere")
+
+
+def test_playing_is_stepping_through_act():
+    teams = worlds(2)
+    agent = make_agent(teams).eval()
+    played = play(agent, teams, episodes=2, seed=3)
+    obs, _ = teams.reset(seed=3)
+    totals, state, lengths = np.zeros(2), None, {}
+    for time in range(1, 15):
+        action, state = agent.act(obs, state, present=teams.present)
+        step = teams.step(action)
+        totals += np.where([world not in lengths for world in range(2)], step.reward.mean(1), 0)
+        for world in np.flatnonzero(step.over):
+            lengths.setdefault(int(world), time)
+        obs = step.obs
+        if len(lengths) == 2:
+            break
+    assert sorted(episode.length for episode in played) == sorted(lengths.values())
+    assert sum(episode.total for episode in played) == pytest.approx(totals.sum())
+
+
+def test_a_network_of_any_memory_learns_as_a_team(tmp_path: Path):
+    small: dict[str, Any] = {"steps": 256, "environments": 4, "dim": 16, "threads": 1, "ppo.minibatches": 2}
+    for memory, reward in (("pooled_yaad", "dense"), ("delta_net", "directional"), ("none", "directional_negative")):
+        options = {"heads": 2} if memory != "none" else {}
+        result = train(
+            "bottleneck", root=str(tmp_path), memory=memory, memory_options=options, **{"env.reward": reward}, **small
+        )
+        assert result["steps"] == 256
+        assert math.isfinite(result["metrics"]["value_loss"])
