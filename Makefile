@@ -17,8 +17,8 @@ demo: .venv/ready
 # Two test processes, tests of one file together; then the Triton kernels, interpreted, and compiled for GPUs.
 test: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
-	TRITON_INTERPRET=1 $(BIN)/pytest -q -n 2 --dist loadfile tests/gpu
-	$(BIN)/pytest -q -n 2 tests/compiled
+	TRITON_INTERPRET=1 $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" tests/gpu
+	$(BIN)/pytest -q -n 2 -m "not slow" tests/compiled
 
 # The Triton kernels on a GPU, in bfloat16 and at large sizes, too.
 test-gpu: .venv/ready
@@ -29,11 +29,13 @@ test-gpu: .venv/ready
 # and the Triton kernels again, with the oldest triton that they are held to.
 test-pogema: .venv-pogema/ready
 	.venv-pogema/bin/pytest -q -n 2 --dist loadfile -m "not slow" $$(grep -lE 'gymnasium|recurra.(envs|agents|recipes)' tests/test_*.py)
-	TRITON_INTERPRET=1 .venv-pogema/bin/pytest -q -n 2 --dist loadfile tests/gpu
-	.venv-pogema/bin/pytest -q -n 2 tests/compiled
+	TRITON_INTERPRET=1 .venv-pogema/bin/pytest -q -n 2 --dist loadfile -m "not slow" tests/gpu
+	.venv-pogema/bin/pytest -q -n 2 -m "not slow" tests/compiled
 
 test-long: .venv/ready
 	$(BIN)/pytest -q -n 2 --dist loadfile --hypothesis-profile exploring
+	TRITON_INTERPRET=1 $(BIN)/pytest -q -n 2 tests/gpu
+	$(BIN)/pytest -q -n 2 tests/compiled
 
 check: .venv/ready
 	$(BIN)/ruff check .

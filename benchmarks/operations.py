@@ -1,4 +1,4 @@
-"""``recurra bench kernels``: the operations' chunked forms beside their token loops."""
+"""``recurra bench kernels``: the operations' chunked forms beside token loops, and on a GPU the Triton kernels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recurra.benchmarks import gpu
 from recurra.benchmarks.memories import LEARNING, READING
 from recurra.benchmarks.timing import require_counts, seconds
 from recurra.errors import UserError, nearest
@@ -26,6 +27,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Measure each operation, forward and with backward to every argument, beside its reference backend.
 
+    On a GPU the Triton kernels are measured too, at sizes of their own: see `recurra.benchmarks.gpu.run`.
+
     Args:
         names: which operations: linear_recurrence, linear_attention, delta_rule, gated_delta_rule; all by default.
         batch: streams side by side.
@@ -33,7 +36,7 @@ def run(
         heads: of the matrices; the linear recurrence has as many channels as they all have.
         dim: of keys and values of a head.
         budget: seconds for each figure, about.
-        device: cpu or cuda.
+        device: cpu, or cuda for an NVIDIA GPU.
 
     Returns:
         A row for each figure: ``name``, ``what``, ``per_second`` (tokens), ``bytes`` of a stream's state, and, of the
@@ -59,6 +62,8 @@ def run(
             about = {"what": what, "bytes": size}
             rows.append({"name": f"{name}, token loop", **about, "per_second": loop, "ratio": None, "peer": None})
             rows.append({"name": name, **about, "per_second": chunked, "ratio": chunked / loop, "peer": "token loop"})
+    if device != "cpu":
+        rows += gpu.run(names or gpu.OPERATIONS, budget=budget, device=device)
     return rows
 
 

@@ -12,7 +12,7 @@ from recurra import __version__
 from recurra.errors import UserError
 
 #: Whose speed the figures are of; those that are not installed are left out.
-PACKAGES = ("torch", "numpy", "gymnasium", "lightning", "titans-pytorch", "sb3-contrib", "pogema")
+PACKAGES = ("torch", "triton", "numpy", "gymnasium", "lightning", "fla-core", "titans-pytorch", "sb3-contrib", "pogema")
 
 
 def free(path: str | Path) -> Path:

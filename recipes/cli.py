@@ -226,7 +226,7 @@ def bench(arguments: list[str]) -> Answer:
     """Measure speed and memory, side by side with the peers that are installed."""
     listed = {
         "memory": "tokens per second of every memory, by length",
-        "kernels": "the operations' chunked forms, beside their token loops",
+        "kernels": "the operations' chunked forms, beside token loops; on a GPU the Triton kernels, beside fla-core",
         "mlp_memory": "the operation of the MLP memories, beside what products of matrices can do",
         "rl": "environment steps per second of agents",
         "grid": "environment steps per second of grid worlds",
@@ -280,6 +280,8 @@ def bench(arguments: list[str]) -> Answer:
     shown_rows = [{name: value for name, value in row.items() if name not in ("parameters", "peer")} for row in rows]
     peers = " or ".join(dict.fromkeys(row["peer"] for row in rows if row["peer"]))
     said = [f"ratio: to {peers or 'a peer, if it were installed'}", result["machine"]]
+    if what == "kernels" and options["device"] == "cpu":
+        said.append("the Triton kernels are timed with --device cuda, which needs an NVIDIA GPU and torch built for it")
     return result, [_table(shown_rows), *said, *([] if path is None else [f"written to {path}"])]
 
 

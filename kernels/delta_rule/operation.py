@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from recurra.errors import UserError
-from recurra.kernels import checks
+from recurra.kernels import checks, launching
 from recurra.kernels.delta_rule.chunked import chunked
 from recurra.kernels.delta_rule.reference import reference
 
-BACKENDS = ("reference", "chunked")
+BACKENDS = ("reference", "chunked", "triton")
 
 
 def delta_rule(
@@ -51,16 +51,20 @@ def delta_rule(
         first: ``(batch, time)`` bool: S is 0 before these tokens, whether they are present or not.
         present: ``(batch, time)`` bool: tokens where it is False neither decay, write nor read, and their output
             is 0; what they hold, NaN included, does not matter.
-        chunk: tokens that the chunked backend reads at once, at most: changes the speed, not the answer.
-        backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel within a chunk; None takes the
-            first for a single token, else the second. Both are differentiable in every floating-point argument.
+        chunk: tokens that are read at once, at most (the Triton kernels read 16, 32 or 64): changes the speed, not
+            the answer.
+        backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel within a chunk, ``"triton"`` runs
+            kernels on a GPU, for keys of at most 128 channels and in float32 or less; None takes the last for CUDA
+            tensors that it can take, else the first for a single token and the second for more. All are
+            differentiable in every floating-point argument.
 
     Returns:
         Outputs ``(batch, time, heads, value_dim)`` in v's dtype, and the state after the last token. States are held
-        and products computed in the widest dtype of the arguments and at least in float32, under autocast too.
+        and products computed in the widest dtype of the arguments and at least in float32, under autocast too; but
+        the Triton kernels multiply bfloat16 queries, keys and values in bfloat16, and add up in float32.
 
     Raises:
-        UserError: if a shape, a dtype, the chunk or the backend does not fit.
+        UserError: if a shape, a dtype, the chunk or the backend does not fit, or the backend cannot run here.
 
     >>> import torch
     >>> key = torch.tensor([1.0, 0.0]).expand(1, 2, 1, 2)
@@ -77,15 +81,27 @@ def delta_rule(
     _check(q, k, v, log_decay, beta, initial_state, first, present)
     if chunk < 1:
         raise UserError(f"chunk must be at least 1, got {chunk}")
-    backend = checks.backend("delta_rule", backend, BACKENDS, time=q.shape[1], device=q.device)
-
     dtype = checks.widest(q, k, v, log_decay, beta, initial_state)
+    unfit = None
+    if q.shape[3] > 128:
+        unfit = f"keys of at most 128 channels, not of {q.shape[3]}"
+    elif dtype == torch.float64 and not launching.INTERPRETED:
+        unfit = "float32 and less on a GPU, not float64"
+    backend = checks.backend("delta_rule", backend, BACKENDS, time=q.shape[1], device=q.device, unfit=unfit)
     if initial_state is None:
         state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3], dtype=dtype)
     else:
         state = initial_state.to(dtype)
     if q.shape[1] == 0:
         return torch.empty_like(v), state
+
+    if backend == "triton":  # masks, casts and scales what it loads
+        from recurra.kernels.delta_rule.gpu import delta_rule_forward  # imports triton: the others do without
+
+        found: tuple[Tensor, Tensor] = delta_rule_forward(
+            q, k, v, log_decay, beta, state, first, present, float(scale), chunk
+        )
+        return found
 
     def prepare(x: Tensor) -> Tensor:
         """A token of zeros neither decays, writes nor reads: the backends need not know which are absent."""

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from recurra.errors import UserError
 from recurra.kernels import delta_rule
+from recurra.kernels.delta_rule import BACKENDS
 from recurra.memory import gates
 from recurra.memory.base import Memory, hide
 from recurra.memory.blocks import ShortConvolution, ShortConvolutionState
@@ -53,7 +54,7 @@ class DeltaNet(Memory):
     (torch.Size([2, 5, 16]), torch.Size([2, 2, 8, 8]))
     """
 
-    backends = ("reference", "chunked")
+    backends = BACKENDS
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from recurra.errors import UserError
 from recurra.kernels import delta_rule
+from recurra.kernels.delta_rule import BACKENDS
 from recurra.memory.base import Memory, hide
 
 _EPSILON = 1e-6
@@ -44,7 +45,7 @@ class LinearAttention(Memory):
     (torch.Size([2, 5, 16]), torch.Size([2, 2, 8, 8]), torch.Size([2, 2, 8]))
     """
 
-    backends = ("reference", "chunked")
+    backends = BACKENDS
 
     def __init__(self, dim: int, *, heads: int = 4, chunk: int = 32, backend: str | None = None) -> None:
         super().__init__()

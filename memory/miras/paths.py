@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 from recurra.kernels import chunks, delta_rule, linear_recurrence, mlp_memory
+from recurra.kernels.delta_rule import BACKENDS as DELTA_RULE_BACKENDS
+from recurra.kernels.linear_recurrence import BACKENDS as LINEAR_RECURRENCE_BACKENDS
+from recurra.kernels.mlp_memory import BACKENDS as MLP_MEMORY_BACKENDS
 from recurra.kernels.mlp_memory import MLPState
 from recurra.memory.miras import learning, retentions
 from recurra.memory.miras.architectures import EPSILON
@@ -123,7 +126,11 @@ PATHS: dict[str, Callable[[Learner, Tokens, Learning, Flow], tuple[Tensor, Learn
 }
 """The paths by the names that `Rule.path` gives them."""
 
-BACKENDS = dict.fromkeys(("delta_rule", "linear_recurrence", "mlp_memory"), ("reference", "chunked"))
+BACKENDS = {
+    "delta_rule": DELTA_RULE_BACKENDS,
+    "linear_recurrence": LINEAR_RECURRENCE_BACKENDS,
+    "mlp_memory": MLP_MEMORY_BACKENDS,
+}
 """Backends of the paths that have a choice."""
 
 

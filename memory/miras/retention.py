@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from recurra.errors import UserError
 from recurra.kernels import delta_rule
+from recurra.kernels.delta_rule import BACKENDS
 from recurra.memory.base import Memory, hide
 from recurra.memory.positions import positions
 
@@ -46,7 +47,7 @@ class Retention(Memory):
     (torch.Size([2, 5, 16]), torch.Size([2, 2, 8, 16]), tensor([5, 5]))
     """
 
-    backends = ("reference", "chunked")
+    backends = BACKENDS
 
     def __init__(
         self, dim: int, *, heads: int = 4, value_factor: int = 2, chunk: int = 32, backend: str | None = None

@@ -6,15 +6,25 @@ from recurra.kernels import launching
 from recurra.memory import build, describe
 from recurra.memory.laws import LAWS, check
 
-# On a GPU nothing computes in float64; there it is the law of backends that compares, in float32.
+# On a GPU products are not in float64; there it is the law of backends that compares, in float32.
 EVERY = list(LAWS) if launching.INTERPRETED else ["backends", "bounded", "saved"]
+OTHERS = ("linear_attention", "delta_net", "gated_delta_net", "gla")
+BRIEF = ["first", "backends"]
 
 
-@pytest.mark.parametrize("name", ["min_gru"])
-def test_laws_hold(name, device):
+@pytest.mark.parametrize(
+    ("name", "laws"),
+    [
+        pytest.param("min_gru", EVERY, id="min_gru"),
+        *(pytest.param(name, BRIEF, id=f"{name}-brief") for name in OTHERS),
+        *(pytest.param(name, EVERY, id=name, marks=pytest.mark.slow) for name in OTHERS),
+    ],
+)
+def test_laws_hold(name, laws, device):
     assert "triton" in describe(name).backends
-    memory = build(name, 8, backend="triton").to(device)
-    check(memory, laws=EVERY, cases=1, time=20)
+    options = {} if name == "min_gru" else {"heads": 1}
+    memory = build(name, 4, backend="triton", **options).to(device)
+    check(memory, laws=laws if launching.INTERPRETED else EVERY, cases=1, time=8)
 
 
 def test_the_law_of_backends_tests_these(device, monkeypatch):
