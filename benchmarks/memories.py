@@ -39,7 +39,7 @@ def run(
     shortest length; and the rate of matrix products, in floating-point operations, says what the machine can do.
 
     Args:
-        names: which memories; all listed ones by default.
+        names: which memories; by default all listed ones that no team shares.
         dim: width.
         batch: streams side by side.
         lengths: tokens of each stream.

@@ -62,7 +62,7 @@ def run(
 
     Args:
         train: `recurra.recipes.train`, with a folder for its runs.
-        names: which memories; all listed ones by default.
+        names: which memories; by default all listed ones that no team shares.
         dim: width of the networks.
         expansion: of our blocks' MLPs: 1 makes an agent with gru as large as the peer is; 0 leaves them out, and the
             peer's own layers after its LSTM too.
