@@ -15,12 +15,18 @@ INTERPRETED = INSTALLED and os.environ.get("TRITON_INTERPRET", "").lower() in ("
 
 def available() -> bool:
     """Say whether this machine can run Triton kernels at all: on its GPU, or under Triton's interpreter."""
-    return INTERPRETED or (INSTALLED and torch.cuda.is_available())
+    return INTERPRETED or (INSTALLED and torch.cuda.is_available() and _capable(None))
 
 
 def runs_on(device: torch.device) -> bool:
     """Say whether Triton kernels take tensors of a device; under the interpreter they take those of any."""
-    return INTERPRETED or (INSTALLED and device.type == "cuda")
+    return INTERPRETED or (INSTALLED and device.type == "cuda" and _capable(device.index))
+
+
+@torch.compiler.assume_constant_result
+def _capable(index: int | None) -> bool:
+    """Say whether a GPU is of NVIDIA's Ampere or newer: earlier ones have too little shared memory for the kernels."""
+    return torch.version.hip is None and torch.cuda.get_device_capability(index) >= (8, 0)
 
 
 def require(operation: str, device: torch.device, unfit: str | None) -> None:
@@ -38,8 +44,8 @@ def require(operation: str, device: torch.device, unfit: str | None) -> None:
         raise UserError(f'{operation} has no backend "triton" here: pip install triton, or take backend=None')
     if not runs_on(device):
         raise UserError(
-            f'{operation} runs its backend "triton" on CUDA tensors, and these are on {device}: move them, take '
-            "backend=None, or set TRITON_INTERPRET=1 before Python starts to interpret the kernels (slow)"
+            f'{operation} runs its backend "triton" on NVIDIA GPUs from Ampere on, its tensors are on {device}: move '
+            "them, take backend=None, or set TRITON_INTERPRET=1 before Python starts to interpret the kernels (slow)"
         )
     if unfit is not None:
         raise UserError(f'{operation}\'s backend "triton" takes {unfit}: take backend=None')

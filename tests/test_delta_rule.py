@@ -275,7 +275,10 @@ def test_it_compiles_whole(decay):
         ({"beta": torch.ones(2, 5, 2, dtype=torch.int64)}, r"beta must be floating point, got torch.int64"),
         ({"chunk": 0}, r"chunk must be at least 1, got 0"),
         ({"backend": "chunk"}, r"no backend 'chunk': did you mean 'chunked'\? \(known: chunked, reference, triton\)"),
-        ({"backend": "triton"}, r'its backend "triton" on CUDA tensors, and these are on cpu: move them, take'),
+        (
+            {"backend": "triton"},
+            r"on NVIDIA GPUs from Ampere on, its tensors are on cpu: move them, take backend=None",
+        ),
     ],
 )
 def test_errors_say_what_to_do(change, message):

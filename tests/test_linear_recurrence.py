@@ -151,7 +151,7 @@ def test_compiles_whole():
         ({"backend": "chunkd"}, "did you mean 'chunked'"),
         (
             {"backend": "triton"},
-            "on CUDA tensors, and these are on cpu: move them, take backend=None, or set TRITON_INTERP",
+            r"on NVIDIA GPUs from Ampere on, its tensors are on cpu: move them, take backend=None",
         ),
     ],
 )
