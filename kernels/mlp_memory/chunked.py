@@ -37,15 +37,53 @@ class Chunk(NamedTuple):
     scores: Tensor  # of each query for the keys' writes
 
 
+class Course(NamedTuple):
+    """What a piece begins with, and where in it chunks and episodes begin; ``(rows, ...)`` and ``(slots, rows)``.
+
+    Attributes:
+        fresh: the weights of an episode's beginning.
+        start: those at the start of the chunk that goes on.
+        weights: those that enter.
+        momentum: that enters.
+        opens: whether a chunk begins at a slot.
+        resets: whether an episode does.
+        known: that all chunks begin in the piece and no episode in its middle.
+    """
+
+    fresh: Weights
+    start: Weights
+    weights: Weights
+    momentum: Weights
+    opens: Tensor
+    resets: Tensor
+    known: bool
+
+
+Passed = tuple[Tensor, Weights, Weights, Weights]  #: what LayerNorm takes of answers; start, weights, momentum after
+Through = Callable[[Arguments, Chunk, Course], Passed]
+
+
 def chunked(
-    given: Arguments, state: MLPState, first: Tensor | None, present: Tensor | None, chunk: int, *, fresh: bool
+    given: Arguments,
+    state: MLPState,
+    first: Tensor | None,
+    present: Tensor | None,
+    chunk: int,
+    *,
+    fresh: bool,
+    through: Through | None = None,
+    least: int = 1,
 ) -> tuple[Tensor, MLPState]:
-    """Read at least one token, a chunk of each stream at a time; ``fresh``: with these tokens all streams begin."""
+    """Read at least one token, a chunk of each stream at a time; ``fresh``: with these tokens all streams begin.
+
+    ``through`` goes through the chunks, plain torch if it is None; chunks have ``least`` places, if not 1 a power of 2.
+    """
     batch, time, heads, _ = given.q.shape
     known = fresh and first is None and present is None  # where tokens stand, whatever they hold
     device, position = given.q.device, state.position
     layout = steady(batch, time, chunk, device) if known else grid(position, first, present, time, chunk)
-    layout = _compact(layout, min(time, chunk), power_of_2=given.log_decay.shape[-1] > 1)
+    width = max(min(time, chunk), least)
+    layout = _compact(layout, width, power_of_2=given.log_decay.shape[-1] > 1 or least > 1)
     if not len(layout.tokens):  # no token, and no episode that begins
         return torch.zeros_like(given.v), state
 
@@ -60,26 +98,34 @@ def chunked(
     def part(tensors: tuple[Tensor, ...]) -> Any:
         return tuple(x.unflatten(0, (batch, heads)) for x in tensors)
 
-    new, start, weights, momentum = map(join, (given.weights, state.start, state.weights, state.momentum))
     if given.norm is not None:
         gain, shift = join(tuple(x[None, :, None] for x in given.norm))
         given = given._replace(norm=(gain, shift))
-    opens, resets = (flags.repeat_interleave(heads, 1)[..., None, None] for flags in (layout.opens, layout.resets))
-    if known:
+    opens, resets = (flags.repeat_interleave(heads, 1) for flags in (layout.opens, layout.resets))
+    new, start, weights, momentum = map(join, (given.weights, state.start, state.weights, state.momentum))
+    course = Course(new, start, weights, momentum, opens, resets, known)
+    before, start, weights, momentum = (through or _one_by_one)(given, _chunks(given, lay), course)
+    answers = _outcome(given, lay(given.q), before).answer
+    output = scatter(answers.unflatten(1, (batch, heads)).transpose(2, 3), layout, time)
+    return output, MLPState(part(start), part(weights), part(momentum), layout.position)
+
+
+def _one_by_one(given: Arguments, chunks: Chunk, course: Course) -> Passed:
+    new, start, weights, momentum = course[:4]
+    opens, resets = (flags[..., None, None] for flags in (course.opens, course.resets))
+    if course.known:
         all_open, some_reset = [True] * len(opens), [False] * len(opens)
     else:
-        all_open, some_reset = layout.opens.all(1).tolist(), layout.resets.any(1).tolist()
+        all_open, some_reset = course.opens.all(1).tolist(), course.resets.any(1).tolist()
     before = []
-    for slot, piece in enumerate(_each(_chunks(given, lay), len(opens))):
+    for slot, piece in enumerate(_each(chunks, len(opens))):
         if some_reset[slot]:
             weights = _choose(resets[slot], new, weights)
             momentum = tuple(s.masked_fill(resets[slot], 0.0) for s in momentum)
         start = weights if all_open[slot] else _choose(opens[slot], weights, start)
         found, weights, momentum = _read(given, piece, start, weights, momentum)
         before.append(found)
-    answers = _outcome(given, lay(given.q), torch.stack(before)).answer
-    output = scatter(answers.unflatten(1, (batch, heads)).transpose(2, 3), layout, time)
-    return output, MLPState(part(start), part(weights), part(momentum), layout.position)
+    return torch.stack(before), start, weights, momentum
 
 
 def _chunks(given: Arguments, lay: Callable[[Tensor], Tensor]) -> Chunk:

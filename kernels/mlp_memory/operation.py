@@ -6,12 +6,13 @@ from torch import Tensor
 from recurra.errors import UserError
 from recurra.kernels import checks
 from recurra.kernels.biases import Bias, l2
+from recurra.kernels.mlp_memory import fitting
 from recurra.kernels.mlp_memory.arguments import Arguments
 from recurra.kernels.mlp_memory.chunked import chunked
 from recurra.kernels.mlp_memory.reference import reference
 from recurra.kernels.mlp_memory.state import MLPState, Weights
 
-BACKENDS = ("reference", "chunked")
+BACKENDS = ("reference", "chunked", "triton")
 
 
 def mlp_memory(
@@ -50,9 +51,10 @@ def mlp_memory(
 
     A rate and a decay are of the head, or of each channel: then they act on the rows of W_a and the columns of W_b,
     which stand for the channels of a token. Without LN nothing bounds what the memory answers, nor, then, its weights.
-    Backward passes keep the weights and momentum of every chunk's start: learn from long streams in pieces. A piece
-    with which all streams begin, without flags, compiles whole (``torch.compile(fullgraph=True)``); elsewhere the
-    layout of chunks hangs on what the state and the flags hold.
+    Backward passes keep the weights and momentum of every chunk's start (the kernels those of about the root of their
+    number, and write the chunks between once more): learn from long streams in pieces. A piece with which all streams
+    begin, without flags, compiles whole (``torch.compile(fullgraph=True)``); elsewhere the layout of chunks hangs on
+    what the state and the flags hold.
 
     Args:
         q: queries ``(batch, time, heads, key_dim)``.
@@ -73,8 +75,12 @@ def mlp_memory(
         present: ``(batch, time)`` bool: tokens where it is False neither write nor read, and their output is 0; what
             they hold, NaN included, does not matter.
         chunk: tokens whose gradients are taken at the same weights.
-        backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel within a chunk; None takes the first
-            for a single token, else the second. Both are differentiable in every floating-point argument.
+        backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel within a chunk, and ``"triton"`` is the
+            same in kernels for a GPU: heads of up to 128 channels, chunks of up to 64 tokens (32 of float32 heads
+            of more than 64 channels), the biases of `recurra.kernels.biases`, products in bfloat16 where queries, keys
+            and values are. None takes the last on a GPU for what it takes, else the first for a single token and the
+            second for more. All are differentiable in every floating-point argument; the kernels once, the others as
+            often as torch is.
 
     Returns:
         Outputs ``(batch, time, heads, value_dim)`` in v's dtype, and the state after the last token. States are held
@@ -97,10 +103,13 @@ def mlp_memory(
     _check(q, k, v, weights, rate, log_decay, log_momentum, threshold, norm, residual, initial_state, first, present)
     if chunk < 1:
         raise UserError(f"chunk must be at least 1, got {chunk}")
-    backend = checks.backend("mlp_memory", backend, BACKENDS, time=q.shape[1], device=q.device)
-
     carried = () if initial_state is None else (*initial_state.start, *initial_state.weights, *initial_state.momentum)
-    dtype = checks.widest(q, k, v, *weights, rate, log_decay, log_momentum, threshold, *(norm or ()), *carried)
+    floating = (q, k, v, *weights, rate, log_decay, log_momentum, threshold, *(norm or ()), *carried)
+    dtype = checks.widest(*floating)
+    narrow = q.dtype == k.dtype == v.dtype == torch.bfloat16
+    time, keys = q.shape[1], weights[0].shape[-2]
+    unfit = fitting.unfit(bias, keys, v.shape[3], min(time, chunk), dtype, narrow=narrow)
+    backend = checks.backend("mlp_memory", backend, BACKENDS, time=time, device=q.device, unfit=unfit)
 
     def prepare(x: Tensor) -> Tensor:
         """Give a token (batch, time, heads, 1 or dim); one of zeros neither decays nor writes."""
@@ -136,10 +145,19 @@ def mlp_memory(
             residual=residual,
             bias=bias,
         )
+        begins = initial_state is None
         if backend == "reference":
             output, state = reference(given, state, first, present, chunk)
+        elif backend == "triton":
+            from recurra.kernels.mlp_memory.gpu import triton_chunks, triton_step  # the others do without triton
+
+            learnt = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in floating)
+            if time == 1 and present is None and not learnt:
+                output, state = triton_step(given, state, first, chunk)
+            else:
+                output, state = triton_chunks(given, state, first, present, chunk, fresh=begins, narrow=narrow)
         else:
-            output, state = chunked(given, state, first, present, chunk, fresh=initial_state is None)
+            output, state = chunked(given, state, first, present, chunk, fresh=begins)
     return output.to(v.dtype), state
 
 

@@ -253,7 +253,8 @@ class Associative(Memory):
         with torch.autocast(x.device.type, enabled=False):
             learner, tokens = self.learner(state.written[0]), self.tokens(x, mixed.unsqueeze(1), state.written[0].dtype)
             learning, position = Learning(*state[:4]), state.position * self.rule.steps
-            if self.path in ("generic", "mlp_memory"):
+            in_kernel = self.backend == "triton" or (self.backend is None and x.is_cuda)
+            if self.path == "generic" or (self.path == "mlp_memory" and not in_kernel):
                 o, learning = step(learner, tokens, position, learning)
             else:
                 o, learning = PATHS[self.path](learner, tokens, learning, Flow(position))

@@ -27,6 +27,14 @@ def test_laws_hold(name, laws, device):
     check(memory, laws=laws if launching.INTERPRETED else EVERY, cases=1, time=8)
 
 
+@pytest.mark.parametrize("name", ["titans", "yaad", "ttt_mlp"])
+@pytest.mark.parametrize("laws", [["backends"], pytest.param(EVERY, marks=pytest.mark.slow)], ids=["backends", "every"])
+def test_laws_hold_for_mlps(name, laws, device):
+    memory = build(name, 8, heads=1, expansion=2, backend="triton").to(device)
+    assert "triton" in memory.backends
+    check(memory, laws=laws, cases=1, time=6)
+
+
 def test_the_law_of_backends_tests_these(device, monkeypatch):
     from recurra.kernels.linear_recurrence import gpu
     from recurra.memory.laws import LawBroken
