@@ -1,15 +1,20 @@
 """``recurra bench mlp_memory``: how much of what the machine can do the MLP memory does, beside titans-pytorch."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recurra.benchmarks.gpu import bandwidth
 from recurra.benchmarks.memories import LEARNING, MATRIX, READING
 from recurra.benchmarks.timing import matrix_rate, require_counts, seconds
 from recurra.errors import UserError
-from recurra.kernels import mlp_memory
+from recurra.kernels import launching, mlp_memory
+from recurra.kernels.biases import l2
+from recurra.kernels.mlp_memory import fitting
 
 
 def run(
@@ -27,7 +32,9 @@ def run(
     """Measure `recurra.kernels.mlp_memory` as Titans' long-term memory uses it: decay, momentum, residual, LayerNorm.
 
     Beside it stand a product of square matrices, the rate of which says what the machine can do, and, where it is
-    installed, titans-pytorch's NeuralMemory of the same width and chunk (which projects its tokens, too).
+    installed, titans-pytorch's NeuralMemory of the same width and chunk (which projects its tokens, too). On a GPU the
+    Triton kernels are measured beside the chunked form where they take the sizes (heads of up to 128 channels), with
+    tokens in float32 and in bfloat16, and a step of each stream.
 
     Args:
         dim: width, all heads together.
@@ -43,7 +50,9 @@ def run(
     Returns:
         A row for each figure: ``name``, ``what``, ``per_second`` (tokens; products), ``operations`` (floating-point,
         for a token, of the dual form's products), ``flops`` (of those, a second), ``bytes`` of a stream's state, and
-        ``ratio`` of ``flops`` to those of the ``peer``, the matrix product.
+        ``ratio`` of ``flops`` to those of the ``peer``, the matrix product. Rows of the kernels have ``limit``, too:
+        the tokens per second at which the bytes that must move (what goes in and comes out, once; backward twice that
+        besides; for a step, the state in and out) take all the bandwidth of a copy.
 
     Raises:
         UserError: if a number is less than 1, or heads do not divide dim.
@@ -56,14 +65,7 @@ def run(
     width, hidden = dim // heads, expansion * dim // heads
     size = 4 * heads * 2 * width * hidden * (3 if momentum else 2)  # at the chunk's start, now, and momentum
     counted = heads * operations(width, hidden, min(chunk, length), momentum=momentum)
-    arguments = _arguments(batch, length, heads, width, hidden, momentum, device)
-
-    def read() -> None:
-        mlp_memory(**arguments, chunk=chunk)
-
-    def learn() -> None:
-        mlp_memory(**arguments, chunk=chunk)[0].square().mean().backward()
-
+    moved = bandwidth(device)
     module = _titans(dim, heads, chunk, device)
     x = torch.randn(batch, length, dim, device=device)
 
@@ -71,13 +73,52 @@ def run(
         module(x)[0].square().mean().backward()
 
     tokens = batch * length
-    for what, passes, function in ((READING, 1, torch.no_grad()(read)), (LEARNING, 3, learn)):
-        per_second = tokens / seconds(function, budget=budget)
-        rows.append(_row("mlp_memory", what, per_second, passes * counted, per_second * passes * counted, size, rate))
+    ways: list[tuple[str, str, torch.dtype]] = [("mlp_memory", "chunked", torch.float32)]
+    if launching.runs_on(torch.device(device)):
+        for dtype in (torch.float32, torch.bfloat16):
+            narrow = dtype == torch.bfloat16
+            if fitting.unfit(l2, width, width, min(chunk, length), dtype, narrow=narrow) is None:
+                ways.append((f"mlp_memory, triton, {str(dtype).removeprefix('torch.')}", "triton", dtype))
+    for name, backend, dtype in ways:
+        arguments = _arguments(batch, length, heads, width, hidden, momentum, device)
+        arguments |= {token: arguments[token].detach().to(dtype).requires_grad_() for token in "qkv"}
+        call = partial(mlp_memory, **arguments, chunk=chunk, backend=backend)
+        read: Callable[[], object] = torch.no_grad()(call)
+        learn: Callable[[], object] = partial(_learn, call)
+        for what, passes, function in ((READING, 1, read), (LEARNING, 3, learn)):
+            per_second = tokens / seconds(function, budget=budget)
+            row = _row(name, what, per_second, passes * counted, per_second * passes * counted, size, rate)
+            rows.append(row | ({"limit": tokens / (passes * _moved(arguments) / moved)} if backend == "triton" else {}))
+        if backend == "triton":
+            rows.append(_step(name, arguments, chunk, budget, size, moved))
     if module is not None:
         for what, function in ((READING, torch.no_grad()(lambda: module(x))), (LEARNING, titans_learn)):
             rows.append(_row("titans-pytorch", what, tokens / seconds(function, budget=budget), None, None, None))
     return rows
+
+
+def _learn(call: Callable[[], tuple[Tensor, Any]]) -> None:
+    call()[0].square().mean().backward()
+
+
+@torch.no_grad()
+def _step(
+    name: str, arguments: dict[str, Any], chunk: int, budget: float, size: int, moved: float
+) -> dict[str, Any]:  # fmt: skip
+    """Measure a step of all streams, at which the state, above all, is read and written."""
+    over_time = ("q", "k", "v", "rate", "log_decay", "log_momentum")
+    token = {key: x[:, :1] if key in over_time else x for key, x in arguments.items()}
+    _, state = mlp_memory(**token, chunk=chunk, backend="triton")
+    step = partial(mlp_memory, **token, initial_state=state, chunk=chunk, backend="triton")
+    batch = len(arguments["q"])
+    per_second = batch / seconds(step, budget=budget)
+    return _row(name, "step", per_second, None, None, size) | {"limit": batch / (2 * batch * size / moved)}
+
+
+def _moved(arguments: dict[str, Any]) -> int:
+    """Count the bytes of what goes in, and of the answers."""
+    tensors = [x for value in arguments.values() for x in (value if isinstance(value, tuple) else (value,))]
+    return sum(x.numel() * x.element_size() for x in (*tensors, arguments["v"]))
 
 
 def operations(dim: int, hidden: int, chunk: int, *, momentum: bool) -> float:

@@ -200,11 +200,13 @@ def write_chunks_backward(
                 d_step = stays * d_step + carry_v * d_b + tiles.dot(asked, there, FACTOR, ACC)
                 d_step = tl.where(fresh, 0.0, d_step)
                 parts.put(d_momentum_b + at_b, d_step, units, values, ACTIVE, VALUES)
-            if opened:
-                before_a += parts.tile(d_start_a + at_a, keys, units, KEYS, HIDDEN, ACC)
-                before_b += parts.tile(d_start_b + at_b, units, values, ACTIVE, VALUES, ACC)
-                parts.put(d_start_a + at_a, tl.zeros_like(before_a), keys, units, KEYS, HIDDEN)
-                parts.put(d_start_b + at_b, tl.zeros_like(before_b), units, values, ACTIVE, VALUES)
+            from_a = parts.tile(d_start_a + at_a, keys, units, KEYS, HIDDEN, ACC)
+            from_b = parts.tile(d_start_b + at_b, units, values, ACTIVE, VALUES, ACC)
+            before_a += tl.where(opened, from_a, 0.0)
+            before_b += tl.where(opened, from_b, 0.0)
+            # What is stored hangs on what was loaded, so that no thread can be ahead of another.
+            parts.put(d_start_a + at_a, tl.where(opened, 0.0, from_a), keys, units, KEYS, HIDDEN)
+            parts.put(d_start_b + at_b, tl.where(opened, 0.0, from_b), units, values, ACTIVE, VALUES)
             if fresh:
                 parts.add(d_fresh_a + at_a, before_a, keys, units, KEYS, HIDDEN, ACC)
                 parts.add(d_fresh_b + at_b, before_b, units, values, ACTIVE, VALUES, ACC)

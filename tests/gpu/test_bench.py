@@ -18,3 +18,14 @@ def test_every_operation_is_measured(device):
     both = ours["gated_delta_rule", "forward and backward", "B1 T18 H2 D16"]
     assert both["bytes"] == reading["bytes"] + 4 * (2 * (3 * wide + 2 * tokens) + wide)
     assert {row["name"] for row in rows} >= {"attention", "delta_rule, chunked", "delta_rule, token loop"}
+
+
+def test_mlp_memory_is_measured_in_every_dtype(device):
+    from recurra.benchmarks import mlp
+
+    sizes = {"dim": 8, "heads": 2, "batch": 1, "length": 5, "chunk": 4, "expansion": 1}
+    rows = mlp.run(**sizes, budget=1e-3, device=device.type)
+    ours = [row for row in rows if "triton" in row["name"]]
+    assert [row["what"] for row in ours] == ["forward", "forward and backward", "step"] * 2
+    assert {row["name"].split()[-1] for row in ours} == {"float32", "bfloat16"}
+    assert all(row["per_second"] > 0 and row["limit"] > 0 for row in ours)
