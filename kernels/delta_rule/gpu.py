@@ -71,14 +71,14 @@ class _Piece:
         """Make room for what kernels multiply with, in the dtype in which they do."""
         return self.q.new_empty(shape, dtype=self.dtype)
 
-    def solve(self, *, keep: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Give U, W and, if it is to be kept, T."""
+    def solve(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Give U, W and T."""
         u, w = self.scratch(*self.v.shape), self.scratch(*self.k.shape)
         size = self.tiles["CHUNK"]
-        inverse = self.state.new_empty(self.streams, self.count, size, size) if keep else None
+        inverse = self.scratch(self.streams, self.count, size, size)
         gpu_forward.solve[(self.streams, self.count)](
             self.k, self.v, self.log_decay, self.beta, self.first, self.present, u, w, inverse, **self.sizes,
-            **self.flags, KEEP=keep, **self.levels, **self.tiles, num_warps=self.warps,
+            **self.flags, HALF=self.dtype.itemsize == 2, **self.levels, **self.tiles, num_warps=self.warps,
         )  # fmt: skip
         return u, w, inverse
 
@@ -115,7 +115,7 @@ class _Piece:
 
     def back(self, d_output: Tensor, d_last: Tensor) -> Gradients:
         """Give the gradients of q, k, v, log_decay, beta and the initial state; empty ones of what is absent."""
-        u, w, inverse = (self.v, None, None) if self.beta is None else self.solve(keep=True)
+        u, w, inverse = (self.v, None, None) if self.beta is None else self.solve()
         n, states, _ = self.carry(u, w)
         about = self.log_decay, self.first, self.present
         d_n, d_states, d_state = self.scratch(*self.v.shape), torch.empty_like(states), torch.empty_like(self.state)
@@ -163,7 +163,7 @@ def delta_rule_forward(
         piece = _Piece(q, k, v, log_decay, beta, state, first, present, scale, chunk)
         if q.shape[1] == 1:
             return piece.read_token()
-        u, w = (piece.v, None) if beta is None else piece.solve(keep=False)[:2]
+        u, w = (piece.v, None) if beta is None else piece.solve()[:2]
         n, states, last = piece.carry(u, w)
         return piece.read(n, states), last
 

@@ -105,7 +105,7 @@ def differ(
     square = at * CHUNK * CHUNK + tl.arange(0, CHUNK)[:, None] * CHUNK + tl.arange(0, CHUNK)[None, :]
     if DELTA:
         step = tl.load(beta + token, mask=there, other=0.0).to(ACC)[:, None]
-        t = tl.trans(tl.load(inverse + square))
+        t = tl.trans(tl.load(inverse + square).to(ACC))
     b_rows = tl.zeros([CHUNK, CHUNK], dtype=ACC)
     a_rows = tl.zeros([CHUNK, CHUNK], dtype=ACC)
     asked = tl.zeros([CHUNK, KEY], dtype=ACC)
@@ -166,7 +166,7 @@ def learn(
     d_enter = q_rows * asked
     if DELTA:
         step = tl.load(beta + token, mask=there, other=0.0).to(ACC)[:, None]
-        t = tl.trans(tl.load(inverse + square))
+        t = tl.trans(tl.load(inverse + square).to(ACC))
         d_entered = dot(t, load_rows(d_w, token, there, 0, key_dim, KEY, ACC), FACTOR, ACC)  # Tᵀ d_W
         w_rows = load_rows(w, token, there, 0, key_dim, KEY, ACC)
         slope = tl.load(d_a + square) - dot(d_entered, tl.trans(w_rows), FACTOR, ACC)

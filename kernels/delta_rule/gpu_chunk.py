@@ -8,7 +8,7 @@ where all channels share it and as ``(chunk, key_dim)`` where each has its own (
 import triton
 import triton.language as tl
 
-from recurra.kernels.tiles import dot
+from recurra.kernels.tiles import PRECISION, dot
 
 
 @triton.jit
@@ -191,16 +191,20 @@ def match_back(
 
 
 @triton.jit
-def invert(a, LEVELS: tl.constexpr, CHUNK: tl.constexpr, ACC: tl.constexpr):
+def invert(a, HALF: tl.constexpr, LEVELS: tl.constexpr, CHUNK: tl.constexpr, ACC: tl.constexpr):
     """(I + A)⁻¹ of A strictly below the diagonal: the inverses of blocks, then of blocks of twice their size.
 
         ⎡I + A₁     0   ⎤⁻¹   ⎡    T₁       0 ⎤
         ⎣  A₂₁    I + A₂⎦   = ⎣−T₂ A₂₁ T₁   T₂⎦
 
-    Each block on the diagonal is the inverse of one in A, so nothing grows on the way that does not in the end.
+    Each block on the diagonal is the inverse of one in A, so nothing grows on the way that does not in the end. One
+    product of tf32 is enough for what is of HALF precision before and after.
     """
+    PRECISE: tl.constexpr = "tf32" if HALF else PRECISION
     i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
     t = tl.where(i == j, 1.0, 0.0).to(ACC) - tl.where(_neighbours(1, CHUNK), a, 0.0)
     for level in tl.static_range(1, LEVELS):
-        t -= dot(dot(t, tl.where(_neighbours(2**level, CHUNK), a, 0.0), ACC, ACC), t, ACC, ACC)
+        below = tl.where(_neighbours(2**level, CHUNK), a, 0.0)
+        below = tl.dot(t, below, out_dtype=ACC, input_precision=PRECISE)
+        t -= tl.dot(below, t, out_dtype=ACC, input_precision=PRECISE)
     return t

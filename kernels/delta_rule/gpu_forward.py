@@ -23,7 +23,7 @@ from recurra.kernels.tiles import dot
 @triton.jit
 def solve(
     k, v, log_decay, beta, first, present, u, w, inverse, time, heads, key_dim, value_dim, DECAY: tl.constexpr,
-    BY_CHANNEL: tl.constexpr, FIRST: tl.constexpr, PRESENT: tl.constexpr, KEEP: tl.constexpr, LEVELS: tl.constexpr,
+    BY_CHANNEL: tl.constexpr, FIRST: tl.constexpr, PRESENT: tl.constexpr, HALF: tl.constexpr, LEVELS: tl.constexpr,
     CHUNK: tl.constexpr, KEY: tl.constexpr, VALUE: tl.constexpr, FACTOR: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """T = (I + A)⁻¹ with A_ij = β_i k_iᵀ (L_ij ⊙ k_j) for i > j, U = T βV and W = T β(E ⊙ K): of one chunk."""
@@ -34,10 +34,9 @@ def solve(
     g = load_decay(log_decay, token, there, key_dim, DECAY, BY_CHANNEL, CHUNK, KEY, ACC)
     a = match(step * k_rows, k_rows, g, episode, BY_CHANNEL, LEVELS, CHUNK, FACTOR, ACC)
     i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-    t = invert(tl.where(i > j, a, 0.0), LEVELS, CHUNK, ACC)
-    if KEEP:
-        at = (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + chunk) * CHUNK * CHUNK
-        tl.store(inverse + at + i * CHUNK + j, t)
+    t = invert(tl.where(i > j, a, 0.0), HALF, LEVELS, CHUNK, ACC)
+    at = (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + chunk) * CHUNK * CHUNK
+    tl.store(inverse + at + i * CHUNK + j, t)
     within = chunk * CHUNK + tl.arange(0, CHUNK) < time
     entered = step * entering(g, episode, BY_CHANNEL, CHUNK, ACC) * k_rows
     store_rows(w, dot(t, entered, FACTOR, ACC), token, within, 0, key_dim, KEY)

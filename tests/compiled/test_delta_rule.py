@@ -15,8 +15,8 @@ def arguments(dim, decay, beta, dtype, time=256):
     return q, k, v, log_decay, torch.empty(tokens) if beta else None, state, *flags, 1.0, 64
 
 
-# By the minute are those in float32, and with decays of channels: `make test-long` compiles them all.
-QUICK = {(64, "head", True, torch.bfloat16), (16, "none", False, torch.bfloat16)}
+# Each takes its time, a minute in float32 with decays of channels: `make test-long` compiles them all.
+QUICK = {(64, "head", True, torch.bfloat16)}
 CASES = [
     (dim, decay, beta, dtype)
     for dim in sorted({dim for dim, _ in TABLE})
