@@ -16,7 +16,7 @@ from recurra.recipes.rollout import fresh
 from recurra.recipes.settings import require_seed
 
 LENGTHS = (*range(3, 51), *range(100, 1001, 100))
-"""Of the corridors (Sagirova et al. 2025, arXiv 2501.13200, Section 4): trained on are 16 between 3 and 27."""
+"""Of the corridors (Sagirova et al. 2025, arXiv 2501.13200), 10 episodes each."""
 
 EPISODES = 10
 FIGURES = ("CSR", "ISR", "SoC")

@@ -28,7 +28,7 @@ class SRMTState(NamedTuple):
 
 
 class SRMT(Memory):
-    """Shared recurrent memory transformer (Sagirova et al. 2025, arXiv 2501.13200, Section 3).
+    """Shared recurrent memory transformer (Sagirova et al. 2025, arXiv 2501.13200).
 
     At a time step agent i reads its memory, its last inputs and the present one, and then the memories M of all
     present agents, its own among them, which have neither order nor name::
@@ -43,7 +43,7 @@ class SRMT(Memory):
     for all agents, of which there may be any number.
 
     By default gradients flow through the memories over time. What the released code does otherwise is on demand; with
-    all four of ``causal``, ``blind``, ``detached`` and ``kept`` memories do what they did in its training.
+    ``causal``, ``detached`` and ``kept`` memories do what they did in its training.
 
     Args:
         dim: width of inputs and outputs.
