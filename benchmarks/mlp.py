@@ -77,7 +77,7 @@ def run(
     if launching.runs_on(torch.device(device)):
         for dtype in (torch.float32, torch.bfloat16):
             narrow = dtype == torch.bfloat16
-            if fitting.unfit(l2, width, width, min(chunk, length), dtype, narrow=narrow) is None:
+            if fitting.unfit(l2, width, width, min(chunk, length), dtype, narrow=narrow, wide=False) is None:
                 ways.append((f"mlp_memory, triton, {str(dtype).removeprefix('torch.')}", "triton", dtype))
     for name, backend, dtype in ways:
         arguments = _arguments(batch, length, heads, width, hidden, momentum, device)

@@ -34,7 +34,9 @@ def number(bias: Bias) -> tuple[int, float] | None:
     return (NUMBERS[bias], 2.0) if bias in NUMBERS else None
 
 
-def unfit(bias: Bias, keys: int, values: int, places: int, dtype: torch.dtype, *, narrow: bool) -> str | None:
+def unfit(
+    bias: Bias, keys: int, values: int, places: int, dtype: torch.dtype, *, narrow: bool, wide: bool
+) -> str | None:
     """Say what the kernels take, where they do not take these arguments.
 
     Args:
@@ -44,15 +46,17 @@ def unfit(bias: Bias, keys: int, values: int, places: int, dtype: torch.dtype, *
         places: tokens of a chunk.
         dtype: to compute in.
         narrow: multiply in bfloat16.
+        wide: channels have decays of their own.
     """
     dim = max(keys, values)
     if number(bias) is None:
         return "the biases of recurra.kernels.biases, and this is another"
     if dim > LARGEST:
         return f"up to {LARGEST} channels of a head, the row of a layer's bias among them, not {dim}"
-    largest = LARGEST_CHUNK if narrow or dim <= 64 else LARGEST_CHUNK // 2  # more would not fit an A100's shared memory
+    # Of float32, more would not fit the shared memory of an A100: products of it take tiles thrice.
+    largest = LARGEST_CHUNK if narrow or dim <= (32 if wide else 64) else 32 if dim <= 64 else 16
     if places > largest:
-        kind = "" if largest == LARGEST_CHUNK else " of float32 heads of more than 64 channels"
+        kind = "" if largest == LARGEST_CHUNK else f" of float32 heads of {dim} channels"
         return f"chunks of up to {largest} tokens{kind}, not {places}"
     if dtype == torch.float64 and not launching.INTERPRETED:
         return "float64 only where it is interpreted"

@@ -76,11 +76,11 @@ def mlp_memory(
             they hold, NaN included, does not matter.
         chunk: tokens whose gradients are taken at the same weights.
         backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel within a chunk, and ``"triton"`` is the
-            same in kernels for a GPU: heads of up to 128 channels, chunks of up to 64 tokens (32 of float32 heads
-            of more than 64 channels), the biases of `recurra.kernels.biases`, products in bfloat16 where queries, keys
-            and values are. None takes the last on a GPU for what it takes, else the first for a single token and the
-            second for more. All are differentiable in every floating-point argument; the kernels once, the others as
-            often as torch is.
+            same in kernels for a GPU: heads of up to 128 channels, chunks of up to 64 tokens (of float32 heads of more
+            than 64 channels 16, and of more than 32 with a decay of their own 32), the biases of
+            `recurra.kernels.biases`; products are in bfloat16 where queries, keys and values are. None takes the last
+            on a GPU for what it takes, else the first for a single token and the second for more. All are
+            differentiable in every floating-point argument; the kernels once, the others as often as torch is.
 
     Returns:
         Outputs ``(batch, time, heads, value_dim)`` in v's dtype, and the state after the last token. States are held
@@ -108,7 +108,8 @@ def mlp_memory(
     dtype = checks.widest(*floating)
     narrow = q.dtype == k.dtype == v.dtype == torch.bfloat16
     time, keys = q.shape[1], weights[0].shape[-2]
-    unfit = fitting.unfit(bias, keys, v.shape[3], min(time, chunk), dtype, narrow=narrow)
+    wide = log_decay is not None and log_decay.dim() == 4 and log_decay.shape[3] > 1
+    unfit = fitting.unfit(bias, keys, v.shape[3], min(time, chunk), dtype, narrow=narrow, wide=wide)
     backend = checks.backend("mlp_memory", backend, BACKENDS, time=time, device=q.device, unfit=unfit)
 
     def prepare(x: Tensor) -> Tensor:
