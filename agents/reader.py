@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from recurra.agents.hub import OnHub
 from recurra.agents.tokens import Bytes, Tokens, Vocabulary
 from recurra.errors import UserError
-from recurra.memory import stack
+from recurra.memory import Memory, stack
 from recurra.memory import state as states
 
 BYTES = 256
@@ -98,7 +98,7 @@ class Reader(OnHub, nn.Module):
             "answers": answers,
         }
         self.embedding = nn.Embedding(vocabulary, dim)
-        self.memory = stack(
+        self.memory: Memory = stack(
             memory, dim, layers=layers, expansion=expansion, memory_options=self.config["memory_options"]
         )
         if self.memory.team:

@@ -13,22 +13,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
-from recurra.agents import hub
+from recurra.agents import hub, shipped
 from recurra.agents.actor_critic import ActorCritic
+from recurra.agents.pretrained import PretrainedReader
 from recurra.agents.reader import Reader
 from recurra.errors import UserError, nearest
 from recurra.files import whole
 
 Agent = ActorCritic | Reader
 
-_KINDS: dict[str, type[Agent]] = {"ActorCritic": ActorCritic, "Reader": Reader}
+_KINDS: dict[str, type[Agent]] = {kind.__name__: kind for kind in (ActorCritic, Reader, PretrainedReader)}
 
 
 def save(agent: Agent, folder: str | os.PathLike[str]) -> None:
     """Write an agent to a folder, made where it is missing; each file is there whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in agent.state_dict().items()}
+    # Clones: the file takes no tensors that share their memory, as an embedding and a head may.
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in agent.state_dict().items()}
     config = {"kind": type(agent).__name__, **agent.config}
     with whole(folder / "model.safetensors") as scratch:
         scratch.write_bytes(to_bytes(weights))
@@ -37,18 +39,24 @@ def save(agent: Agent, folder: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Agent:
-    """Load an agent from the folder that `save` wrote, from the run folder that trained it, or from the hub.
+    """Load an agent: one that `save` wrote, that a run trained, that comes with the package, or from the hub.
 
     Args:
-        path: the folder's, or ``user/name`` on the Hugging Face hub.
+        path: the agent's or the run's folder, a name out of `recurra.agents.shipped.names`, or ``user/name`` on the
+            Hugging Face hub.
 
     Raises:
         FileNotFoundError: if there is no such folder.
         UserError: if the folder holds no agent, or a damaged one, or the hub has none of that name.
+
+    >>> load("babilong-qa1").config["memory"]
+    'delta_net'
     """
-    path = hub.download(os.fspath(path)) if hub.is_name(path) else Path(path)
+    path = hub.download(os.fspath(path)) if hub.is_name(path) else shipped.find(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such agent or run folder")
+        raise FileNotFoundError(
+            f"{path}: no such agent or run folder, and of shipped ones: {nearest(str(path), shipped.names())}"
+        )
     folder = path / "agent" if (path / "agent").is_dir() else path
     files = [folder / "config.json", folder / "model.safetensors"]
     if not all(file.is_file() for file in files):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from recurra.agents import Reader, ReaderState
+from recurra.agents import Reader, ReaderState, tracing
 from recurra.envs.documents import babilong, expand
 from recurra.envs.documents.babilong import Babilong, Document, Given
 from recurra.errors import UserError, nearest
@@ -98,6 +98,7 @@ def evaluate(
     device: str,
     precision: str,
     data: str | None = None,
+    trace: bool = False,
 ) -> dict[str, Any]:
     """Measure readers that were trained to answer; what `recurra.recipes.evaluate` does with such runs.
 
@@ -113,12 +114,14 @@ def evaluate(
         device: cpu, cuda or auto.
         precision: 32-true or bf16-mixed.
         data: a file or folder of the published sets, to read in place of documents that are made.
+        trace: also say of each row's first document where its first answer was read.
 
     Returns:
         ``run``, ``task``, ``episodes``, ``success_rate`` (the share of questions answered, as BABILong judges), of the
         first row, and ``rows``, where each has these, the options of the grid, ``by_depth`` (the share in each fifth of
         the document, None where nothing stood), ``tokens_per_second`` (of GPT-2's, by the ratio of
-        `CHARACTERS_PER_TOKEN`, like the lengths), ``resident_bytes`` and ``state_bytes``.
+        `CHARACTERS_PER_TOKEN`, like the lengths), ``resident_bytes`` and ``state_bytes``. With ``trace``, ``traces``
+        too: of each row a name, a `recurra.agents.tracing.Trace`, and where the facts stand, in bytes.
 
     Raises:
         UserError: if a run, an option or a value is wrong.
@@ -141,7 +144,7 @@ def evaluate(
             options = {**trained, **env, **point}
             shown = {"task": options["task"], "length": options["length"], **point}
             trials.append((run, reader, shown, _task(options, seed)))
-    rows = []
+    rows, traces = [], []
     for run, reader, point, made in trials:
         reader.to(where)
         start = time.perf_counter()
@@ -153,8 +156,14 @@ def evaluate(
                 found = answers_to(reader, *made)
                 read = sum(len(document.text) for document in made[1])
         rows.append(_row(run, reader, point, found, read, time.perf_counter() - start))
+        if trace and isinstance(made, Babilong):
+            document = made.document(0)
+            question = document.questions[0]
+            traced = tracing.trace(reader, document.pieces(PIECE), question.text)
+            name = ", ".join([*([run] if len(runs) > 1 else []), f"{point['task']} at {point['length']}"])
+            traces.append((name, traced, document.places(question)))
     names = ("run", "task", "episodes", "success_rate", "mean_return", "std_return")
-    return {name: rows[0][name] for name in names} | {"rows": rows}
+    return {name: rows[0][name] for name in names} | {"rows": rows} | ({"traces": traces} if trace else {})
 
 
 def _grid(env: dict[str, Any], grid: dict[str, list[Any]], trained: dict[str, Any]) -> dict[str, list[Any]]:

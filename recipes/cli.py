@@ -112,12 +112,12 @@ def train(arguments: list[str]) -> Answer:
 
 
 def evaluate(arguments: list[str]) -> Answer:
-    """Measure trained agents: run folders, checkpoints or agents' folders, the first beside the others."""
+    """Measure trained agents, by their runs, checkpoints, folders or shipped names, the first beside the others."""
     from recurra.recipes import parsing
 
     parser = parsing.parser("recurra eval")
     parser.description = evaluate.__doc__
-    parser.add_argument("runs", nargs="+", help="run folders, checkpoints or agents' folders")
+    parser.add_argument("runs", nargs="+", help="run folders, checkpoints, agents' folders or shipped names")
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(
         "--env", type=dict[str, Any], default={}, help="--env.OPTION VALUE: on top of the trained one's"
@@ -140,6 +140,7 @@ def evaluate(arguments: list[str]) -> Answer:
         "--data", type=str | None, default=None, help="BABILong's published files to read, for runs that answer"
     )
     parser.add_argument("--report", type=str | None, default=None, help="a folder to write an HTML report to")
+    parser.add_argument("--trace", action="store_true", help="show there where answers were read, for runs that answer")
     parser.add_argument(
         "--video", type=str | None, default=None, help="a folder to write an episode of each row to, as GIF"
     )
@@ -180,7 +181,9 @@ def read(arguments: list[str]) -> Answer:
     parser.add_argument(
         "documents", nargs="*", help="files, folders, text:WORK for a bundled one, - for standard input"
     )
-    parser.add_argument("--reader", type=str, required=True, help="a run folder, a checkpoint or a reader's folder")
+    parser.add_argument(
+        "--reader", type=str, required=True, help="a run folder, a checkpoint, a reader's folder or shipped name"
+    )
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(
         "--question", action="append", type=str, help="what to ask about each document; may be repeated"
@@ -193,6 +196,9 @@ def read(arguments: list[str]) -> Answer:
     parser.add_argument("--state-out", type=str | None, default=None, help="where the state is written as reading goes")
     parser.add_argument(
         "--resume", action="store_true", help="skip what --state-in has read of the first document, and count on"
+    )
+    parser.add_argument(
+        "--trace", type=str | None, default=None, help="a folder for a page that shows where each answer was read"
     )
     parser.add_argument("--continue", type=int, default=0, help="how many bytes to write on after the last document")
     parser.add_argument("--temperature", type=float, default=0.8, help="of writing; 0 takes the likeliest byte")
@@ -219,7 +225,8 @@ def read(arguments: list[str]) -> Answer:
         f"memory at most {result['peak_rss_bytes']:,} bytes"
     )
     parts: list[Any] = [_table(rows), *([_table(answers)] if answers else []), said]
-    return result, [*parts, *([result["written"]] if "written" in result else [])]
+    page = [f"where it was read: {result['trace']}"] if "trace" in result else []
+    return result, [*parts, *page, *([result["written"]] if "written" in result else [])]
 
 
 def bench(arguments: list[str]) -> Answer:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def evaluate(
     data: str | None = None,
     protocol: str | None = None,
     lengths: list[int] | None = None,
+    trace: bool = False,
 ) -> dict[str, Any]:
     """Measure trained agents; the Python door of ``recurra eval``.
 
@@ -63,6 +65,7 @@ def evaluate(
         data: BABILong's published files to read, where runs answer questions.
         protocol: a published one instead of a grid: bottleneck, see `recurra.recipes.bottleneck`.
         lengths: of its corridors; None are all that it has.
+        trace: show in the report where in each row's first document its first answer was read.
 
     Returns:
         ``run``, ``env``, ``episodes``, ``success_rate`` (None where the environment tells none), ``mean_return``,
@@ -77,7 +80,7 @@ def evaluate(
     if protocol is not None:
         from recurra.recipes import bottleneck
 
-        left = {"grid": grid, "report": report, "video": video, "data": data}
+        left = {"grid": grid, "report": report, "video": video, "data": data, "trace": trace}
         return bottleneck.evaluate(
             runs, protocol, lengths, env=env, episodes=episodes, seed=seed, device=device, precision=precision,
             unused=[name for name, given in left.items() if given],
@@ -91,18 +94,18 @@ def evaluate(
     for name, values in grid.items():
         if not values:
             raise UserError(f"grid.{name} names no values: give some, such as --grid.{name} 10,100")
-    if loading.method(runs[0]) == "questions":
-        return _answers(
-            runs, env, grid, report, video, episodes=episodes, at_once=environments, seed=seed, device=device,
-            precision=precision, data=data,
-        )  # fmt: skip
-    if data is not None:
+    method = loading.method(runs[0])
+    if data is not None and method != "questions":
         raise UserError(f"--data holds questions: {runs[0]} was not trained to answer them")
-    if loading.recalls(runs[0]):
-        return _recalled(
-            runs, env, grid, report, video, episodes=episodes, at_once=environments, seed=seed, device=device,
-            precision=precision,
-        )  # fmt: skip
+    if trace and (method != "questions" or report is None or data is not None):
+        raise UserError(
+            "--trace is shown in the report of runs that answer questions about documents made for them: --report DIR"
+        )
+    if method in ("questions", "recall"):
+        how = {"env": env, "grid": grid, "episodes": episodes, "seed": seed, "device": device, "precision": precision}
+        if method == "questions":
+            return _asked(_answers, runs, report, video, **how, at_once=min(environments, 16), data=data, trace=trace)
+        return _asked(_recalled, runs, report, video, **how, at_once=environments)
     where = devices.device(device)
     computing = devices.precision(precision, where)
     loaded = [(run, *loading.actor(run)) for run in runs]
@@ -142,48 +145,43 @@ def evaluate(
     return result
 
 
-def _recalled(
+def _asked(
+    measure: Callable[..., tuple[dict[str, Any], Callable[[str], Path]]],
     runs: list[str],
-    env: dict[str, Any],
-    grid: dict[str, list[Any]],
     report: str | None,
     video: str | None,
     **how: Any,
 ) -> dict[str, Any]:
-    """Measure runs that recall."""
+    """Measure runs that are asked for what they have read, and write their report."""
+    if video is not None:
+        raise UserError("videos are of agents that act: leave out --video")
+    if report is not None:
+        from recurra.recipes import report as reports
+
+        reports.check(report)
+    result, write = measure(runs, **how)
+    if report is not None:
+        result["report"] = str(write(report))
+    return result
+
+
+def _recalled(runs: list[str], **how: Any) -> tuple[dict[str, Any], Callable[[str], Path]]:
+    """Measure runs that recall; give the figures, and what writes a report of them."""
     from recurra.recipes import recalling
     from recurra.recipes import report as reports
 
-    if video is not None:
-        raise UserError("videos are of agents that act: leave out --video")
-    if report is not None:
-        reports.check(report)
-    result = recalling.evaluate(runs, env=env, grid=grid, **how)
-    if report is not None:
-        varied = [name for name in dict.fromkeys(("pairs", *grid)) if name in result["rows"][0]]
-        result["report"] = str(reports.write(report, result, varied))
-    return result
+    result = recalling.evaluate(runs, **how)
+    varied = [name for name in dict.fromkeys(("pairs", *how["grid"])) if name in result["rows"][0]]
+    return result, lambda folder: reports.write(folder, result, varied)
 
 
-def _answers(
-    runs: list[str],
-    env: dict[str, Any],
-    grid: dict[str, list[Any]],
-    report: str | None,
-    video: str | None,
-    **how: Any,
-) -> dict[str, Any]:
-    """Measure runs that answer questions."""
+def _answers(runs: list[str], **how: Any) -> tuple[dict[str, Any], Callable[[str], Path]]:
+    """Measure runs that answer questions; give the figures, and what writes a report of them."""
     from recurra.recipes import answering, gridreport
 
-    if video is not None:
-        raise UserError("videos are of agents that act: leave out --video")
-    if report is not None:
-        gridreport.check(report)
-    result = answering.evaluate(runs, env=env, grid=grid, **{**how, "at_once": min(how["at_once"], 16)})
-    if report is not None:
-        result["report"] = str(gridreport.write(report, result))
-    return result
+    result = answering.evaluate(runs, **how)
+    traces = result.pop("traces", [])
+    return result, lambda folder: gridreport.write(folder, result, traces)
 
 
 def _check(trials: list[tuple[str, ActorCritic, Any, dict[str, Any]]], report: str | None, video: str | None) -> None:

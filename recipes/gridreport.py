@@ -1,25 +1,26 @@
 """The HTML report of runs that answer: tasks by lengths as a table and a heat map, depth, speed, published rows."""
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recurra.agents.tracing import Trace
 from recurra.envs.documents.babilong import characters
 from recurra.errors import UserError
-from recurra.recipes import published
+from recurra.recipes import published, tracing
 from recurra.recipes.answering import DEPTHS
 from recurra.recipes.figures import shown
-from recurra.recipes.report import PAGE, check
-
-__all__ = ["check", "write"]
+from recurra.recipes.report import PAGE
 
 
-def write(folder: str, result: dict[str, Any]) -> Path:
+def write(folder: str, result: dict[str, Any], traces: Sequence[tuple[str, Trace, list[int]]] = ()) -> Path:
     """Write the report; give the page's path.
 
     Args:
         folder: where; made where it is missing.
         result: what `recurra.recipes.answering.evaluate` found.
+        traces: the ``traces`` of it.
     """
     page = Path(folder, "index.html")
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +36,9 @@ def write(folder: str, result: dict[str, Any]) -> Path:
     speed(rows, Path(folder, "speed.svg"))
     body += ["<h2>Speed and memory</h2>", resources(rows)]
     body.append('<img src="speed.svg" alt="tokens per second and resident memory by length">')
+    if traces:
+        body.append("<h2>Where it was read</h2>")
+        body += [tracing.section(page.parent, number, *trace) for number, trace in enumerate(traces, 1)]
     body += ["<h2>Published, in percent</h2>", beside(list(dict.fromkeys(row["task"] for row in rows)))]
     page.write_text(PAGE.format(title=f"Questions: {html.escape(result['run'])}", body="\n".join(body)))
     return page

@@ -1,4 +1,4 @@
-"""Trained agents by where they lie: a run folder, a checkpoint, or an agent's own folder."""
+"""Trained agents by where they lie: a run folder, a checkpoint, an agent's own folder, or with the package."""
 
 import warnings
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from recurra import agents
-from recurra.agents import ActorCritic, Reader, saving
+from recurra.agents import ActorCritic, Reader, saving, shipped
 from recurra.errors import UserError
 
 
@@ -33,7 +33,7 @@ def reader(run: str) -> Reader:
 def recaller(run: str) -> tuple[Reader, dict[str, Any]]:
     """Load a reader of recall's episodes, and the ``env`` of its recipe; see `actor` for what is raised."""
     agent, folder = _reader(run)
-    if not recalls(run):
+    if method(run) != "recall":
         raise UserError(f"{run} was not trained to recall: recurra read DOCUMENT --reader {run}")
     return agent, _env(folder)
 
@@ -48,13 +48,9 @@ def answerer(run: str) -> tuple[Reader, dict[str, Any]]:
 
 def method(run: str) -> str | None:
     """Say by which method a run was trained, as far as can be seen without loading it."""
-    config = _config(Path(run).parent if Path(run).suffix == ".ckpt" else Path(run))
+    path = shipped.find(run)
+    config = _config(path.parent if path.suffix == ".ckpt" else path)
     return None if config is None else _settings(config).get("method")
-
-
-def recalls(run: str) -> bool:
-    """Say whether a run was trained to recall, as far as can be seen without loading it."""
-    return method(run) == "recall"
 
 
 def checkpoint(path: Path) -> dict[str, Any]:
@@ -79,9 +75,9 @@ def checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _load(run: str) -> tuple[saving.Agent, Path]:
-    path = Path(run)
+    path = shipped.find(run)
     if path.suffix != ".ckpt":
-        return agents.load(path), path
+        return agents.load(run), path
     found = checkpoint(path)
     weights = {name.removeprefix("agent."): value for name, value in found["state_dict"].items()}
     return saving.restore(found["agent"], weights, source=run), path.parent

@@ -476,11 +476,14 @@ class QuestionsRecipe(Recipe):
     Args:
         env: the documents and the questions.
         reading: how the reader learns.
+        pretrained: a Hugging Face causal language model of the GPT-2 or Llama family to begin from: a folder, or
+            user/name on the hub. Then memory is rmt or armt, and tokens, dim, layers and expansion are the model's.
         evaluation: measuring while training goes on, and at its end.
         best: which reader along the way is kept as the best; null for none.
     """
 
     env: QuestionsEnv = field(default_factory=QuestionsEnv)
+    pretrained: str | None = None
     reading: QuestionsOptions = field(default_factory=QuestionsOptions)
     evaluation: AnsweringEvaluationOptions = field(default_factory=AnsweringEvaluationOptions)
     best: BestOptions | None = field(default_factory=lambda: BestOptions("held_out_accuracy"))

@@ -10,11 +10,13 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from recurra.agents import Reader, ReaderState
+from recurra.agents import Reader, ReaderState, tracing
 from recurra.envs.documents import Source, expand
 from recurra.errors import UserError
 from recurra.memory import state as states
 from recurra.recipes import devices, loading, resources
+from recurra.recipes import report as reports
+from recurra.recipes import tracing as pages
 from recurra.recipes.settings import require_seed
 
 
@@ -28,6 +30,7 @@ def read(
     state_in: str | None = None,
     state_out: str | None = None,
     resume: bool = False,
+    trace: str | None = None,
     write: int = 0,
     temperature: float = 0.8,
     seed: int = 0,
@@ -49,6 +52,7 @@ def read(
             there.
         state_out: where the state of the documents at hand is written, anew after each piece.
         resume: the first document is the one that the state was saved in: skip what was read of it, and count on.
+        trace: a folder for a page that shows where in its document each answer was read; see `recurra.agents.tracing`.
         write: how many bytes to go on writing after the last document.
         temperature: of writing; 0 takes the likeliest byte.
         seed: of writing.
@@ -60,7 +64,8 @@ def read(
     Returns:
         ``documents`` (a list of ``path``, ``bytes``, ``tokens``, ``bits_per_byte``, None for an empty one and for a
         reader that only answers, and ``answers``: a list of ``question``, ``answer`` and ``at``, how many tokens had
-        been read), ``tokens_per_second``, ``state_bytes``, ``peak_rss_bytes``, and ``written`` where asked for.
+        been read), ``tokens_per_second``, ``state_bytes``, ``peak_rss_bytes``, and ``written`` and ``trace`` (the page)
+        where asked for.
 
     Raises:
         UserError: if a document, a question, the reader or the state does not fit.
@@ -78,6 +83,10 @@ def read(
     if answers_every is not None and (answers_every < 1 or not questions):
         raise UserError("to be answered on the way, ask something, every 1 token or more")
     require_seed("seed", seed)
+    if trace is not None:
+        if not questions or state_in is not None or "-" in documents:
+            raise UserError("a trace reads documents twice: it needs files, a question, and no --state-in")
+        reports.check(trace)
     if not documents and (state_in is None or not questions):
         raise UserError("name a document; or ask about what was read before, with --state-in and --question")
     where = devices.device(device)
@@ -123,6 +132,13 @@ def read(
             last = end if len(last.read) == 1 else last
     if state_out is not None and last is not None:
         states.save(last, state_out, of=name)
+    if trace is not None:
+        traces = [
+            (source.name, tracing.trace(model, source.pieces(piece), question))
+            for source in sources
+            for question in asked
+        ]
+        result["trace"] = str(pages.write(trace, traces))
     result["peak_rss_bytes"] = resources.peak()
     return result
 

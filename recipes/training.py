@@ -11,7 +11,7 @@ import lightning
 import torch
 from rich.console import Console
 
-from recurra.agents import ActorCritic, Reader
+from recurra.agents import ActorCritic, PretrainedReader, Reader
 from recurra.envs import Streams, Teams, make_streams, make_teams
 from recurra.envs.documents import expand
 from recurra.errors import UserError, nearest, reason
@@ -194,7 +194,12 @@ def _build_recalling(recipe: RecallRecipe, network: dict[str, Any]) -> Recalling
 
 def _build_questions(recipe: QuestionsRecipe, network: dict[str, Any]) -> Questions:
     documents = expand(recipe.env.documents)
-    reader = Reader(**network, tokenizer=tokenizer(recipe.env, documents), answers=True)
+    reader: Reader
+    if recipe.pretrained is None:
+        reader = Reader(**network, tokenizer=tokenizer(recipe.env, documents), answers=True)
+    else:
+        memory = {name: network[name] for name in ("memory", "memory_options")}
+        reader = PretrainedReader.from_pretrained(recipe.pretrained, **memory, answers=True)
     return Questions(
         reader,
         documents,

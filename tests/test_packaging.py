@@ -3,7 +3,6 @@
 import importlib.metadata
 import re
 import tomllib
-from fnmatch import fnmatch
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -39,13 +38,13 @@ def test_every_other_file_is_shipped():
     data = SETUPTOOLS["package-data"]
     assert "py.typed" in data["recurra"]
     assert (ROOT / "py.typed").is_file()
-    for path in files():
-        if path.suffix != ".py":
-            package = ".".join(("recurra", *path.parent.relative_to(ROOT).parts))
-            assert any(fnmatch(path.name, pattern) for pattern in data.get(package, ())), path
+    shipped = set()
     for package, patterns in data.items():
         for pattern in patterns:
-            assert list(folder(package).glob(pattern)), f"{package} has no {pattern}"
+            found = set(folder(package).glob(pattern))
+            assert found, f"{package} has no {pattern}"
+            shipped |= found
+    assert [path for path in files() if path.suffix != ".py" and path not in shipped] == []
 
 
 def test_the_version_is_one():

@@ -111,6 +111,15 @@ class Document:
             at += len(part.text) + 1
         raise AssertionError("a question follows from facts")
 
+    def places(self, question: Question) -> list[int]:
+        """Say where the facts that a question follows from begin, in bytes."""
+        found, at = [], 0
+        for part in self:
+            if part.fact in question.support:
+                found.append(at)
+            at += len(part.text.encode()) + 1
+        return found
+
 
 class Babilong:
     """Documents of one task and length, each a function of the seed and its number.
