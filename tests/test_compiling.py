@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from recurra.recipes.compiling import compiled
 from recurra.recipes.ppo import PPO
 from recurra.recipes.settings import ActingRecipe, PPOOptions
 from recurra.recipes.training import build
@@ -27,9 +28,9 @@ def learner(memory: str, *, compile: bool) -> PPO:
 
 @pytest.mark.parametrize("memory", ["min_gru", pytest.param("gru", marks=pytest.mark.slow)])
 def test_it_computes_the_same(memory: str) -> None:
-    plain, compiled = learner(memory, compile=False), learner(memory, compile=True)
+    plain, quick = learner(memory, compile=False), learner(memory, compile=True)
     figures = []
-    for module in (plain, compiled):
+    for module in (plain, quick):
         torch.manual_seed(3)
         rollout = module.collector.collect(module.agent, steps=16, sequence=16)
         figures.append((rollout, module._learn(rollout)))
@@ -39,9 +40,21 @@ def test_it_computes_the_same(memory: str) -> None:
     torch.testing.assert_close(one.values, two.values)
     assert said == pytest.approx(also_said, rel=1e-3, abs=1e-5)
     weights = plain.state_dict()
-    assert list(weights) == list(compiled.state_dict())  # a checkpoint does not know of it
-    for name, weight in compiled.state_dict().items():
+    assert list(weights) == list(quick.state_dict())  # a checkpoint does not know of it
+    for name, weight in quick.state_dict().items():
         torch.testing.assert_close(weight, weights[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_as_many_are_compiled_as_there_are_agents_in_a_process() -> None:
+    def add(x: torch.Tensor, *, number: int = 0) -> torch.Tensor:
+        return x + number
+
+    counters = torch._dynamo.utils.counters["stats"]
+    before = counters["unique_graphs"]
+    many = torch._dynamo.config.recompile_limit + 2
+    for number in range(many):
+        assert compiled(add)(torch.zeros(1), number=number) == number
+    assert counters["unique_graphs"] - before == many
 
 
 def test_a_missing_compiler_is_told_before_anything_is_made(tmp_path: Path) -> None:
