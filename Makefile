@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo/$(shell date +%Y-%m-%d-%H%M%S)
 
-.PHONY: demo test test-gpu test-pogema test-long check clean
+TODAY := $(shell date +%Y-%m-%d)
+
+.PHONY: demo test test-gpu bench-gpu test-pogema test-long check clean
 
 # Train an agent that remembers and one that cannot, and see how far each walks; train a reader, and let it read a book.
 demo: .venv/ready
@@ -24,6 +26,16 @@ test: .venv/ready
 test-gpu: .venv/ready
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("make test-gpu needs an NVIDIA GPU and a CUDA build of torch")'
 	$(BIN)/pytest -q tests/gpu
+
+# What they are worth there: operation by operation, and in whole trainings beside the chunked forms (steps per second).
+bench-gpu: .venv/ready
+	$(BIN)/recurra bench kernels --device cuda --out benchmarks/results/$(TODAY)-kernels-gpu.json
+	$(BIN)/recurra bench mlp_memory --device cuda --heads 4 --out benchmarks/results/$(TODAY)-mlp-memory-gpu.json
+	for backend in chunked triton; do for memory in gated_delta_net titans; do \
+	  $(BIN)/recurra train byte-lm --device cuda --memory $$memory --memory_options.backend $$backend --steps 2000000 \
+	    --held_out '[]' --best null --evaluation.every 0 --root runs/bench-gpu/$$backend-$$memory || exit; \
+	  $(BIN)/recurra train tmaze --device cuda --memory $$memory --memory_options.backend $$backend --steps 100000 \
+	    --root runs/bench-gpu/$$backend-$$memory || exit; done; done
 
 # What has to do with gymnasium, beside pogema, which holds it at 0.28.1, the oldest that is supported, and numpy below 2;
 # and the Triton kernels again, with the oldest triton that they are held to.
