@@ -38,6 +38,12 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+def said(options):
+    """Name options, without the addresses that functions have."""
+    named = {name: f"lp {x.keywords['p']}" if isinstance(x, partial) else x for name, x in options.items()}
+    return ", ".join(f"{name} {getattr(x, '__name__', x)}" for name, x in named.items())
+
+
 @pytest.mark.parametrize(
     ("dim", "chunk", "dtype"),
     [
@@ -69,8 +75,8 @@ def test_a_step_fits(compiling, monkeypatch, dim):
         *(slow({"bias": bias, "momentum": False}) for bias in (biases.dot, biases.huber)),
         *(slow({"bias": bias, "momentum": False}) for bias in (biases.huber_mixture, biases.robust)),
     ],
-    ids=str,
+    ids=said,
 )
 def test_every_rule_compiles(compiling, monkeypatch, options):
-    with compiling(", ".join(f"{name} {getattr(x, '__name__', x)}" for name, x in options.items())) as kernels:
+    with compiling(said(options)) as kernels:
         compile_all(kernels, monkeypatch, **{"dim": 16, "chunk": 16, "dtype": torch.bfloat16, **options})
