@@ -5,6 +5,7 @@ what they write is then added up token by token. With chunk 1 this is the online
 token of each stream.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,28 @@ def learn(learner: Learner, tokens: Tokens, layout: Grid, state: Learning) -> tu
     time, rule = tokens.q.shape[1], learner.rule
     laid = [None if x is None else gather(x, layout).transpose(2, 3) for x in tokens]
     outputs = tokens.v.new_zeros(*layout.tokens.shape[:2], tokens.q.shape[2], rule.chunk, tokens.v.shape[-1])
+    outputs, state = by_chunk(learner, laid, layout, state, _chunk, outputs)
+    return scatter(outputs.transpose(2, 3), layout, time), state
+
+
+def by_chunk(
+    learner: Learner,
+    laid: list[Tensor | None],
+    layout: Grid,
+    state: Learning,
+    read_chunk: Callable[[Learner, Tokens, list[int], Tensor, Learning, Weights], tuple[Tensor, Learning]],
+    outputs: Tensor,
+) -> tuple[Tensor, Learning]:
+    """Go through a piece chunk by chunk, resetting and opening as its layout says.
+
+    Args:
+        learner: the rule.
+        laid: the fields of `Tokens` in their layout, ``(slots, batch, heads, chunk, …)``.
+        layout: where the tokens lie.
+        state: what the piece continues from.
+        read_chunk: gives the outputs of the places of a chunk that are used, and the state after them.
+        outputs: ``(slots, batch, heads, chunk, …)``, filled with them.
+    """
     filled, resets = layout.present.any(1).tolist(), layout.resets.any(1).tolist()
     opening_rows = layout.opens.tolist()
     fresh = learner.start(1) if any(resets) else state
@@ -38,9 +61,9 @@ def learn(learner: Learner, tokens: Tokens, layout: Grid, state: Learning) -> tu
         opens = uniform(opening_rows[slot], layout.opens[slot])
         state, opening = opened(learner, state, here, opens, first=places[:1] == [0])
         if places:
-            y, state = _chunk(learner, here, places, layout.present[slot][:, places], state, opening)
+            y, state = read_chunk(learner, here, places, layout.present[slot][:, places], state, opening)
             outputs[slot, :, :, places] = y
-    return scatter(outputs.transpose(2, 3), layout, time), state
+    return outputs, state
 
 
 def step(learner: Learner, tokens: Tokens, position: Tensor, state: Learning) -> tuple[Tensor, Learning]:

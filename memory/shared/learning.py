@@ -12,7 +12,7 @@ from recurra.kernels.chunks import Grid, gather, scatter
 from recurra.memory import state as states
 from recurra.memory.miras.architectures import read
 from recurra.memory.miras.learner import Learner
-from recurra.memory.miras.learning import Writes, closed, opened, rows, slopes, uniform, written
+from recurra.memory.miras.learning import Writes, by_chunk, closed, rows, slopes, written
 from recurra.memory.miras.state import Learning, Weights
 from recurra.memory.miras.tokens import Tokens
 
@@ -33,19 +33,7 @@ def learn(learner: Learner, tokens: Tokens, layout: Grid, state: Learning) -> tu
     # (slots, batch, heads, chunk, agents, …), decays without the axis of agents
     laid = [None if x is None else gather(x, layout).movedim(x.dim() - 1, 2) for x in tokens]
     outputs = tokens.v.new_zeros(*layout.tokens.shape[:2], heads, chunk, agents, value_dim)
-    filled, resets = layout.present.any(1).tolist(), layout.resets.any(1).tolist()
-    opening_rows = layout.opens.tolist()
-    fresh = learner.start(1) if any(resets) else state
-    for slot, row in enumerate(filled):
-        places = [place for place, used in enumerate(row) if used]
-        here = Tokens(*(None if x is None else x[slot][:, :, places] for x in laid))  # type: ignore[arg-type]
-        if resets[slot]:
-            state = states.reset(state, layout.resets[slot], fresh)
-        opens = uniform(opening_rows[slot], layout.opens[slot])
-        state, opening = opened(learner, state, here, opens, first=places[:1] == [0])
-        if places:
-            y, state = _chunk(learner, here, places, layout.present[slot][:, places], state, opening)
-            outputs[slot, :, :, places] = y
+    outputs, state = by_chunk(learner, laid, layout, state, _chunk, outputs)
     return scatter(outputs.movedim(2, 4), layout, time), state
 
 
