@@ -22,6 +22,15 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def first_line(error: Exception) -> str:
+    r"""Give the first line of what another library said, or the kind of its error.
+
+    >>> first_line(OSError("404: no such thing\nand more that nobody reads"))
+    '404: no such thing'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known words there are, nearest first: the tail of an error message about an unknown one.
 

@@ -6,7 +6,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from recurra.errors import UserError
+from recurra.errors import UserError, first_line
 
 FILES = ["config.json", "model.safetensors"]
 
@@ -35,7 +35,7 @@ def download(name: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES))
     except Exception as error:  # the library's, its transport's or the system's
-        raise UserError(f"{name}: no such folder, and the hub gives none: {_line(error)}") from error
+        raise UserError(f"{name}: no such folder, and the hub gives none: {first_line(error)}") from error
 
 
 class OnHub:
@@ -65,9 +65,5 @@ class OnHub:
                 address = api.create_repo(name, private=private, exist_ok=True)
                 api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=FILES, commit_message="An agent")
             except Exception as error:  # see `download`
-                raise UserError(f"{name}: the hub does not take it: {_line(error)}") from error
+                raise UserError(f"{name}: the hub does not take it: {first_line(error)}") from error
         return str(address)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

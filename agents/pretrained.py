@@ -8,7 +8,7 @@ from torch import nn
 
 from recurra.agents.reader import Reader
 from recurra.agents.tokens import Vocabulary
-from recurra.errors import UserError
+from recurra.errors import UserError, first_line
 from recurra.memory.segment import wrap
 
 
@@ -61,7 +61,7 @@ class PretrainedReader(Reader):
             network = transformers.AutoModelForCausalLM.from_pretrained(name, **options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, use_fast=True).backend_tokenizer.to_str()
         except Exception as error:  # transformers', the hub's or the system's
-            raise UserError(f"{name}: no pretrained language model with a tokenizer: {_line(error)}") from error
+            raise UserError(f"{name}: no pretrained language model with a tokenizer: {first_line(error)}") from error
         reader = cls.__new__(cls)
         nn.Module.__init__(reader)
         reader._take_up(network, network.config.to_dict(), tokenizer, memory, memory_options, answers)
@@ -89,11 +89,6 @@ class PretrainedReader(Reader):
         wrapped = wrap(network, memory, **self.config["memory_options"])
         self.embedding, self.memory, self.head = wrapped.embedding, wrapped.memory, wrapped.head
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "PretrainedReader":
-        """Build a reader, untrained, from what another's ``config`` says."""
-        return cls(**config)
-
 
 def _build(model: dict[str, Any]) -> Any:
     transformers = _transformers()
@@ -102,7 +97,7 @@ def _build(model: dict[str, Any]) -> Any:
         described = transformers.AutoConfig.for_model(options.pop("model_type"), **options)
         return transformers.AutoModelForCausalLM.from_config(described, dtype=torch.float32, attn_implementation="sdpa")
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"transformers builds no language model of this configuration: {_line(error)}") from error
+        raise UserError(f"transformers builds no language model of this configuration: {first_line(error)}") from error
 
 
 def _transformers() -> Any:
@@ -111,7 +106,3 @@ def _transformers() -> Any:
     import transformers
 
     return transformers
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
