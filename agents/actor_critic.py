@@ -173,6 +173,19 @@ class ActorCritic(OnHub, nn.Module):
         features, state = self.memory(x.unsqueeze(-2), state, **flags)
         return features.squeeze(-2), state
 
+    def heed(self, tokens: Leaves | Tensor, state: Any, *, present: Tensor | None = None) -> Tensor | None:
+        """Say how strongly a team's agents attend to each other's memories as they read, before `step` does.
+
+        Args:
+            tokens: see `step`.
+            state: see `step`; episodes are under way, or it is the beginning.
+            present: see `step`.
+
+        Returns:
+            ``(batch, agents, agents)``; None where the memory has no such weights: see `recurra.memory.Memory.heed`.
+        """
+        return self.memory.heed(self._encode(tokens, None, present), state, present=present)
+
     def decide(self, features: Tensor) -> Output:
         """Give the policy and the value ``(...)`` that features ``(..., dim)`` lead to."""
         value = self.critic(features).squeeze(-1)

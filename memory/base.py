@@ -70,6 +70,20 @@ class Memory(nn.Module, ABC):
         y, state = self(x.unsqueeze(-2), state, first=None if first is None else first.unsqueeze(-1))
         return y.squeeze(-2), state
 
+    def heed(self, x: Tensor, state: Any, *, present: Tensor | None = None) -> Tensor | None:
+        """Say how strongly each agent of a team attends to each agent's memory when it reads a token.
+
+        Args:
+            x: ``(batch, agents, dim)``, what is read next.
+            state: what it is read with.
+            present: ``(batch, agents)`` bool, who is there.
+
+        Returns:
+            ``(batch, agents, agents)``, who attends to whom: from 0 to 1, at most 1 in a row, means over heads and
+            layers. None for memories that have no such weights, which are all but those that say otherwise.
+        """
+        return None
+
     def begin(self, x: Tensor, state: Any, first: Tensor | None, present: Tensor | None) -> tuple[Tensor, Any]:
         """Check a piece; give it with absent tokens set to 0, and the state that it continues from.
 

@@ -147,5 +147,9 @@ class Block(Memory):
         y, state = self.memory.step(self.memory_norm(x), state, first=first)
         return self._mix(x + y), state
 
+    def heed(self, x: Tensor, state: Any, *, present: Tensor | None = None) -> Tensor | None:
+        """Ask the memory: see `Memory.heed`."""
+        return self.memory.heed(self.memory_norm(x), state, present=present)
+
     def _mix(self, x: Tensor) -> Tensor:
         return x if self.mlp is None or self.mlp_norm is None else x + self.mlp(self.mlp_norm(x))

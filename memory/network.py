@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from recurra.errors import UserError
@@ -73,6 +74,16 @@ class Network(Memory):
             x, layer_state = layer.step(x, layer_before, first=first)
             after.append(layer_state)
         return self.norm(x), NetworkState(tuple(after))
+
+    def heed(self, x: Tensor, state: NetworkState, *, present: Tensor | None = None) -> Tensor | None:
+        """Ask the layers: see `Memory.heed`."""
+        told = []
+        for layer, before in zip(self.layers, state.layers, strict=True):
+            told.append(layer.heed(x, before, present=present))
+            y, _ = layer(x.unsqueeze(-2), before, present=None if present is None else present.unsqueeze(-1))
+            x = y.squeeze(-2)
+        weights = [each for each in told if each is not None]
+        return torch.stack(weights).mean(0) if weights else None
 
 
 def stack(

@@ -132,6 +132,9 @@ def evaluate(arguments: list[str]) -> Answer:
     parser.add_argument(
         "--lengths", type=Any, default=None, help="of the protocol's corridors: 30,400 (default: all 58 of them)"
     )
+    parser.add_argument(
+        "--sample", type=bool, default=False, help="draw actions, by the seed, instead of taking the likeliest"
+    )
     parser.add_argument("--environments", type=int, default=256, help="the most to act in at once")
     parser.add_argument("--seed", type=int, default=0, help="of the episodes")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
@@ -142,7 +145,7 @@ def evaluate(arguments: list[str]) -> Answer:
     parser.add_argument("--report", type=str | None, default=None, help="a folder to write an HTML report to")
     parser.add_argument("--trace", action="store_true", help="show there where answers were read, for runs that answer")
     parser.add_argument(
-        "--video", type=str | None, default=None, help="a folder to write an episode of each row to, as GIF"
+        "--video", type=str | None, default=None, help="a folder to write an episode of each row to: GIF, of teams SVG"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parsing.parse(parser, arguments).as_dict()
@@ -157,7 +160,7 @@ def evaluate(arguments: list[str]) -> Answer:
     hidden = ["run", "env", "std_return", "seconds", "steps_per_second", "video"]
     hidden += ["mean_return", "by_depth"] if "by_depth" in result["rows"][0] else ["task"]
     if "protocol" in result:
-        hidden += ["episodes", "success_rate", "mean_return"]
+        hidden += ["episodes", "success_rate", "mean_return", "mean_length"]
     rows = [
         {"run": runs.index(row["run"]) + 1} | {name: _span(value) for name, value in row.items() if name not in hidden}
         for row in result["rows"]

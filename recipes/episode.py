@@ -38,13 +38,16 @@ class Recording(NamedTuple):
 
 
 @torch.no_grad()
-def record(agent: ActorCritic, options: dict[str, Any], *, seed: int, most: int = 500) -> Recording:
-    """Play an episode greedily.
+def record(
+    agent: ActorCritic, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 500
+) -> Recording:
+    """Play an episode.
 
     Args:
         agent: who acts.
         options: the environment's, its id among them.
         seed: of the episode.
+        sample: draw actions instead of taking the likeliest.
         most: after how many steps to stop.
     """
     options = dict(options)
@@ -62,7 +65,7 @@ def record(agent: ActorCritic, options: dict[str, Any], *, seed: int, most: int 
     over = False
     while not over and len(rewards) < most:
         before = state
-        action, state = agent.act(obs, before, not rewards, rewards[-1] if rewards else None)
+        action, state = agent.act(obs, before, not rewards, rewards[-1] if rewards else None, greedy=not sample)
         memories = (one.memory if isinstance(one, ActingState) else one for one in (before, state))
         layers = zip(*(one.layers for one in memories), strict=True)
         strengths.append([write_strength(*pair) for pair in layers])

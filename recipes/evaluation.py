@@ -14,16 +14,18 @@ from gymnasium import Space, spaces
 from recurra.agents import ActorCritic
 from recurra.agents.encoder import Leaves
 from recurra.agents.spaces import is_image
-from recurra.envs import Streams, Teams, make_streams, make_teams
+from recurra.envs import Streams, Teams, make_streams
 from recurra.errors import UserError
 from recurra.files import writable
 from recurra.memory import state as states
 from recurra.recipes import devices, loading
-from recurra.recipes.rollout import Episode, fresh
+from recurra.recipes.rollout import Episode, drawing, fresh
 from recurra.recipes.settings import require_seed
 
 #: The most tokens, over all environments, that are read ahead at once where an environment foretells them.
 TOKENS_AHEAD = 16_384
+
+_ASKED = {"questions": "answer questions", "recall": "recall"}
 
 
 def evaluate(
@@ -41,15 +43,18 @@ def evaluate(
     data: str | None = None,
     protocol: str | None = None,
     lengths: list[int] | None = None,
+    sample: bool = False,
     trace: bool = False,
 ) -> dict[str, Any]:
     """Measure trained agents; the Python door of ``recurra eval``.
 
-    Agents take their likeliest action. Where an environment foretells what it will show as long as the agent goes on
-    as expected (a corridor), the agent reads many observations at once; its actions are compared with the expected
-    ones and count up to the first that differs, which is what stepping gives, by the law of splitting. Runs that were
-    trained to recall are measured by the queries that they answer (see `recurra.recipes.recalling.evaluate`), readers
-    that were trained to answer questions by those (see `recurra.recipes.answering.evaluate`).
+    Agents take their likeliest action, or draw one with ``sample``. Where an environment foretells what it will show
+    as long as the agent goes on as expected (a corridor), the agent that takes the likeliest reads many observations at
+    once; its actions are compared with the expected ones and count up to the first that differs, which is what stepping
+    gives, by the law of splitting. Teams are measured in an episode of each seed (see `recurra.recipes.protocols`).
+    Runs that were trained to recall are measured by the queries that they answer (see
+    `recurra.recipes.recalling.evaluate`), readers that were trained to answer questions by those (see
+    `recurra.recipes.answering.evaluate`).
 
     Args:
         runs: run folders, checkpoints or agents' folders; the first is the one in question, others stand beside it.
@@ -61,15 +66,18 @@ def evaluate(
         device: cpu, cuda or auto.
         precision: 32-true or bf16-mixed.
         report: a folder to write an HTML report to.
-        video: a folder to write moving pictures to: for each row, the first episode of its seed.
+        video: a folder to write moving pictures to: for each row, the first episode of its seed; of teams as SVG.
         data: BABILong's published files to read, where runs answer questions.
         protocol: a published one instead of a grid: bottleneck, see `recurra.recipes.bottleneck`.
         lengths: of its corridors; None are all that it has.
+        sample: draw actions from the policy, by the seed: alike agents that take their likeliest action can block each
+            other for ever.
         trace: show in the report where in each row's first document its first answer was read.
 
     Returns:
         ``run``, ``env``, ``episodes``, ``success_rate`` (None where the environment tells none), ``mean_return``,
-        ``std_return`` of the first row, and ``rows``, where each has these, the options of the grid and its ``video``.
+        ``std_return`` of the first row, and ``rows``, where each has these, the options of the grid and its ``video``;
+        rows of teams also POGEMA's figures with intervals, see `recurra.recipes.teams.figures`.
 
     Raises:
         UserError: if a run, an option or a value is wrong.
@@ -77,20 +85,20 @@ def evaluate(
     """
     runs = [runs] if isinstance(runs, str) else runs
     env, grid = env or {}, grid or {}
+    if environments < 1 or (episodes is not None and episodes < 1):
+        raise UserError("episodes and environments must be at least 1")
+    require_seed("seed", seed)
     if protocol is not None:
-        from recurra.recipes import bottleneck
+        for name, given in (("grid", grid), ("data", data), ("trace", trace)):
+            if given:
+                raise UserError(f"a protocol takes no {name}: leave out --{name}")
+        from recurra.recipes import protocols
 
-        left = {"grid": grid, "report": report, "video": video, "data": data, "trace": trace}
-        return bottleneck.evaluate(
-            runs, protocol, lengths, env=env, episodes=episodes, seed=seed, device=device, precision=precision,
-            unused=[name for name, given in left.items() if given],
-        )  # fmt: skip
+        how = protocols.How(episodes, environments, seed, device, precision, sample, report, video)
+        return protocols.by_protocol(runs, protocol, {"lengths": lengths}, env=env, how=how)
     if lengths is not None:
         raise UserError("--lengths are of a protocol: --protocol bottleneck")
     episodes = 100 if episodes is None else episodes
-    if episodes < 1 or environments < 1:
-        raise UserError("episodes and environments must be at least 1")
-    require_seed("seed", seed)
     for name, values in grid.items():
         if not values:
             raise UserError(f"grid.{name} names no values: give some, such as --grid.{name} 10,100")
@@ -102,27 +110,34 @@ def evaluate(
             "--trace is shown in the report of runs that answer questions about documents made for them: --report DIR"
         )
     if method in ("questions", "recall"):
-        how = {"env": env, "grid": grid, "episodes": episodes, "seed": seed, "device": device, "precision": precision}
+        if sample:
+            raise UserError(f"--sample is of agents that act: {runs[0]} was trained to {_ASKED[method]}")
+        asked = {"env": env, "grid": grid, "episodes": episodes, "seed": seed, "device": device, "precision": precision}
         if method == "questions":
-            return _asked(_answers, runs, report, video, **how, at_once=min(environments, 16), data=data, trace=trace)
-        return _asked(_recalled, runs, report, video, **how, at_once=environments)
-    where = devices.device(device)
-    computing = devices.precision(precision, where)
+            return _asked(_answers, runs, report, video, **asked, at_once=min(environments, 16), data=data, trace=trace)
+        return _asked(_recalled, runs, report, video, **asked, at_once=environments)
     loaded = [(run, *loading.actor(run)) for run in runs]
     trials = [
         (run, agent, point, _options(run, known, {**env, **point}))
         for run, agent, known in loaded
         for point in points(grid)
     ]
+    if any(agent.team for _, agent, _, _ in trials):
+        from recurra.recipes import protocols
+
+        how = protocols.How(episodes, environments, seed, device, precision, sample, report, video)
+        return protocols.over_grid(trials, how=how)
+    where = devices.device(device)
+    computing = devices.precision(precision, where)
     _check(trials, report, video)
     rows = []
     for number, (run, agent, point, options) in enumerate(trials):
         agent.to(where)
-        streams = streams_for(agent, min(episodes, environments), options)
+        streams = make_streams(count=min(episodes, environments), **options)
         start = time.perf_counter()
         try:
             with torch.inference_mode(), computing:
-                played = play(agent, streams, episodes=episodes, seed=seed)
+                played = play(agent, streams, episodes=episodes, seed=seed, sample=sample)
         finally:
             streams.close()
         figures = _figures(played, time.perf_counter() - start)
@@ -131,7 +146,8 @@ def evaluate(
             from recurra.recipes import video as videos
 
             film = Path(video, f"{number}.gif")
-            videos.write(film, agent, options, seed=seed)
+            with drawing(sample, seed):
+                videos.write(film, agent, options, seed=seed, sample=sample)
             row["video"] = str(film)
         rows.append(row)
     names = ("run", "env", "episodes", "success_rate", "mean_return", "std_return")
@@ -141,7 +157,9 @@ def evaluate(
         from recurra.recipes.episode import record
 
         _, agent, _, options = trials[0]
-        result["report"] = str(reports.write(report, result, list(grid), record(agent.cpu(), options, seed=seed)))
+        with drawing(sample, seed):
+            episode = record(agent.cpu(), options, seed=seed, sample=sample)
+        result["report"] = str(reports.write(report, result, list(grid), episode))
     return result
 
 
@@ -187,45 +205,41 @@ def _answers(runs: list[str], **how: Any) -> tuple[dict[str, Any], Callable[[str
 def _check(trials: list[tuple[str, ActorCritic, Any, dict[str, Any]]], report: str | None, video: str | None) -> None:
     """Tell what is wrong with any of the rows before the work on the first."""
     for run, agent, _, options in trials:
-        streams = streams_for(agent, 1, options)
+        streams = make_streams(count=1, **options)
         streams.close()
         check_spaces(agent, streams, run)
         if video is not None:
             from recurra.recipes import video as videos
 
-            require_alone(agent, "video")
             videos.check(options)
     if video is not None:
         writable(video, "the videos")
     if report is not None:
         from recurra.recipes import report as reports
 
-        require_alone(trials[0][1], "report")
         reports.check(report)
 
 
-def require_alone(agent: ActorCritic, option: str) -> None:
-    """Make sure that an agent acts alone, where ``option`` is of such agents only.
+def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int, sample: bool = False) -> list[Episode]:
+    """Play episodes, as near as can be equally many in each environment, and give their figures.
 
-    Raises:
-        UserError: if it acts in a team.
+    Args:
+        agent: who acts, alone.
+        streams: the environments.
+        episodes: how many.
+        seed: of the environments, and of actions that are drawn.
+        sample: draw actions instead of taking the likeliest.
     """
-    if agent.team:
-        raise UserError(f"a {option} is of agents that act alone: leave out {option}")
+    with drawing(sample, seed):
+        return _play(agent, streams, episodes=episodes, seed=seed, sample=sample)
 
 
-def streams_for(agent: ActorCritic, count: int, options: dict[str, Any]) -> Streams | Teams:
-    """Make the environments, or teams, that an agent acts in; the id is among the options."""
-    return make_teams(count=count, **options) if agent.team else make_streams(count=count, **options)
-
-
-def play(agent: ActorCritic, streams: Streams | Teams, *, episodes: int, seed: int) -> list[Episode]:
-    """Play episodes, as near as can be equally many in each environment, and give their figures."""
+def _play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int, sample: bool) -> list[Episode]:
     quota = np.full(streams.num, episodes // streams.num)
     quota[: episodes % streams.num] += 1
     device = agent.device
     # A piece of a coarse memory cannot end anywhere, and of rewards a forecast tells nothing.
-    foretells = isinstance(streams, Streams) and hasattr(streams.env, "forecast")
+    foretells = hasattr(streams.env, "forecast") and not sample
     foretells = foretells and agent.memory.grain == 1 and not agent.previous_reward
     ahead, most = 64, max(2, TOKENS_AHEAD // streams.num)
     shown, first = streams.reset(seed=seed)
@@ -235,7 +249,7 @@ def play(agent: ActorCritic, streams: Streams | Teams, *, episodes: int, seed: i
     totals, lengths = np.zeros(streams.num), np.zeros(streams.num, np.int64)
     played: list[Episode] = []
     while quota.any():
-        if foretells and isinstance(streams, Streams):
+        if foretells:
             accepted, obs, previous, rewards, state = _read_ahead(
                 agent, streams, obs, previous, first, state, limit=ahead
             )
@@ -249,11 +263,11 @@ def play(agent: ActorCritic, streams: Streams | Teams, *, episodes: int, seed: i
             first=torch.as_tensor(first, device=device),
             present=None if present.all() else torch.as_tensor(present, device=device),
         )
-        actions = output.policy.mode
+        actions = output.policy.sample() if sample else output.policy.mode
         step = streams.step(agent.actions.to_environment(actions))
         earned = np.where(present, step.reward, 0.0)
-        totals += earned.reshape(streams.num, -1).mean(1)  # of a team its agents' mean
-        lengths += present.reshape(streams.num, -1).any(1)
+        totals += earned
+        lengths += present
         for index in np.flatnonzero(step.over):
             if quota[index]:
                 quota[index] -= 1
@@ -351,7 +365,13 @@ def _options(run: str, trained_in: dict[str, Any], given: dict[str, Any]) -> dic
 def merge(trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Put options on top of those of training, which count only for the same environment."""
     known = trained_in if given.get("id", trained_in.get("id")) == trained_in.get("id") else {}
-    return {**known, **given}
+    maps = known.get("options")
+    if not isinstance(maps, dict):
+        return {**known, **given}
+    # Options of a grid world's maps are named as a curriculum names them: corridor, not options.corridor.
+    inner = {name: value for name, value in given.items() if name in maps and name not in known}
+    outer = {name: value for name, value in given.items() if name not in inner}
+    return {**known, "options": {**maps, **inner}, **outer}
 
 
 def points(grid: dict[str, list[Any]]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from recurra.errors import UserError
 from recurra.recipes import published, tracing
 from recurra.recipes.answering import DEPTHS
 from recurra.recipes.figures import shown
-from recurra.recipes.report import PAGE
+from recurra.recipes.report import PAGE, table
 
 
 def write(folder: str, result: dict[str, Any], traces: Sequence[tuple[str, Trace, list[int]]] = ()) -> Path:
@@ -66,14 +66,14 @@ def grid(rows: list[dict[str, Any]]) -> str:
     lines = [
         [task, *(_percent(cells.get((task, length), {}).get("success_rate")) for length in lengths)] for task in tasks
     ]
-    return _table(["task", *lengths], lines)
+    return table(["task", *lengths], lines)
 
 
 def by_depth(rows: list[dict[str, Any]]) -> str:
     """Write the share of questions answered by where in the document the first fact stands."""
     parts = [f"{100 * part // DEPTHS} to {100 * (part + 1) // DEPTHS} %" for part in range(DEPTHS)]
     lines = [[row["task"], str(row.get("length", "")), *(_percent(share) for share in row["by_depth"])] for row in rows]
-    return _table(["task", "length", *parts], lines)
+    return table(["task", "length", *parts], lines)
 
 
 def resources(rows: list[dict[str, Any]]) -> str:
@@ -82,7 +82,7 @@ def resources(rows: list[dict[str, Any]]) -> str:
     lines = [
         [row["run"], row["task"], str(row.get("length", "")), *(shown(row[name]) for name in names)] for row in rows
     ]
-    return _table(["run", "task", "length", *names], lines)
+    return table(["run", "task", "length", *names], lines)
 
 
 def beside(tasks: list[str]) -> str:
@@ -91,7 +91,7 @@ def beside(tasks: list[str]) -> str:
         [row.model, row.task, *(_plain(row.figures.get(length)) for length in published.LENGTHS)]
         for row in published.beside(tasks)
     ]
-    return _table(["model", "task", *published.LENGTHS], lines)
+    return table(["model", "task", *published.LENGTHS], lines)
 
 
 def heat(rows: list[dict[str, Any]], path: Path) -> None:
@@ -135,12 +135,6 @@ def speed(rows: list[dict[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
     upper.legend(fontsize="small")
     canvas.savefig(path)
-
-
-def _table(head: list[str], lines: list[list[str]]) -> str:
-    first = "".join(f"<th>{html.escape(str(name).replace('_', ' '))}</th>" for name in head)
-    body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in lines)
-    return f"<table><tr>{first}</tr>{''.join(f'<tr>{line}</tr>' for line in body)}</table>"
 
 
 def _percent(share: float | None) -> str:

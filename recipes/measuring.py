@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from recurra.agents import ActorCritic
+from recurra.envs import make_streams, make_teams
 from recurra.envs.documents import Source, expand
 from recurra.envs.documents.babilong import Babilong, characters
-from recurra.recipes import answering, devices, evaluation, video
+from recurra.recipes import answering, devices, evaluation, teams, video
 from recurra.recipes.reading import score
 from recurra.recipes.settings import ActingRecipe, QuestionsRecipe
 
@@ -99,16 +100,18 @@ class Playing:
         self.how = recipe.evaluation
         self.count = min(self.how.episodes, recipe.environments)
         self.options = evaluation.merge(recipe.env, self.how.env)
-        streams = evaluation.streams_for(agent, 1, self.options)  # a mistake is told now
+        make = make_teams if agent.team else make_streams
+        streams = make(count=1, **self.options)  # a mistake is told now
         streams.close()
         evaluation.check_spaces(agent, streams, "the agent")
-        if self.how.video:
-            evaluation.require_alone(agent, "video")
+        if self.how.video and not agent.team:
             video.check(self.options)
 
     def __call__(self, agent: ActorCritic, film: Path) -> dict[str, float]:
         """Play the episodes, in environments of its own."""
-        streams = evaluation.streams_for(agent, self.count, self.options)
+        if agent.team:
+            return self._of_team(agent, film)
+        streams = make_streams(count=self.count, **self.options)
         try:
             played = evaluation.play(agent, streams, episodes=self.how.episodes, seed=self.how.seed)
         finally:
@@ -119,4 +122,15 @@ class Playing:
         return {
             "eval_mean_return": sum(episode.total for episode in played) / len(played),
             "eval_success_rate": sum(success) / len(played),
+        }
+
+    def _of_team(self, agent: ActorCritic, film: Path) -> dict[str, float]:
+        seed, episodes = self.how.seed, self.how.episodes
+        played = teams.measure(agent, self.options, episodes=episodes, seed=seed, at_once=self.count)
+        if self.how.video:
+            teams.draw(film.with_suffix(".svg"), agent, self.options, seed=seed)
+        success = played.metrics.get("CSR")
+        return {
+            "eval_mean_return": float(played.totals.mean()),
+            "eval_success_rate": math.nan if success is None else float(success.mean()),
         }

@@ -154,6 +154,13 @@ def _walk(episode: Recording, axes: Any) -> None:
     axes.grid(alpha=0.3)
 
 
+def table(head: list[str], lines: list[list[str]]) -> str:
+    """Write a table: its head, and lines of cells."""
+    first = "".join(f"<th>{html.escape(str(name).replace('_', ' '))}</th>" for name in head)
+    body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in lines)
+    return f"<table><tr>{first}</tr>{''.join(f'<tr>{line}</tr>' for line in body)}</table>"
+
+
 def _table(rows: list[dict[str, Any]], grid: list[str]) -> str:
     names = ["run", "memory", *grid, "episodes", "success_rate", "mean_return", "std_return", "mean_length"]
     names += [name for name in ("state_bytes",) if name in rows[0]]

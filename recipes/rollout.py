@@ -2,6 +2,8 @@
 
 import math
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -82,6 +84,15 @@ def fresh(agent: ActorCritic, streams: Streams | Teams) -> Any:
     """Give the memory's state at the beginning of all streams."""
     options: dict[str, Any] = {"agents": streams.shape[1]} if agent.team else {}
     return agent.memory.initial_state(streams.num, **options)
+
+
+@contextmanager
+def drawing(sample: bool, seed: int) -> Iterator[None]:
+    """Draw actions by a seed of their own, if they are drawn; random numbers of others go on as they would without."""
+    with torch.random.fork_rng(enabled=sample):
+        if sample:
+            torch.manual_seed(seed)
+        yield
 
 
 class RewardScale:

@@ -35,19 +35,22 @@ def check(options: dict[str, Any]) -> None:
         env.close()
 
 
-def write(path: Path, agent: ActorCritic, options: dict[str, Any], *, seed: int, most: int = 1000) -> None:
-    """Play an episode greedily and write what it looked like.
+def write(
+    path: Path, agent: ActorCritic, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 1000
+) -> None:
+    """Play an episode and write what it looked like.
 
     Args:
         path: of the GIF; its folder is made where it is missing.
         agent: who acts.
         options: the environment's, its id among them.
         seed: of the episode.
+        sample: draw actions instead of taking the likeliest.
         most: after how many steps to stop.
     """
     env = _make(options)
     per_second = min(env.metadata.get("render_fps") or 30, 50)  # browsers slow down what is faster
-    frames: Iterator[Any] = _frames(env, agent, seed, most)
+    frames: Iterator[Any] = _frames(env, agent, seed, sample, most)
     try:
         if env.render_mode == "ansi":
             frames = _drawn(list(frames))
@@ -75,12 +78,12 @@ def _make(options: dict[str, Any]) -> gymnasium.Env:
     return gymnasium.make(name, **others, render_mode=mode)
 
 
-def _frames(env: gymnasium.Env, agent: ActorCritic, seed: int, most: int) -> Iterator[Any]:
+def _frames(env: gymnasium.Env, agent: ActorCritic, seed: int, sample: bool, most: int) -> Iterator[Any]:
     obs, _ = env.reset(seed=seed)
     yield env.render()
     state, over = None, False
     for _ in range(most):
-        action, state = agent.act(obs, state)
+        action, state = agent.act(obs, state, greedy=not sample)
         obs, _, terminated, truncated, _ = env.step(action)
         over = terminated or truncated
         yield env.render()

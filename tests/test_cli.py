@@ -260,7 +260,7 @@ MISTAKES = {
         "a protocol takes no grid",
     ),
     "protocol of no length": (
-        ["eval", "{agent}", "--protocol", "bottleneck", "--lengths", "3,long"],
+        ["eval", "bottleneck-sparse", "--protocol", "bottleneck", "--lengths", "3,long"],
         "lengths are whole numbers",
     ),
     "lengths without a protocol": (["eval", "{agent}", "--lengths", "3"], "--lengths are of a protocol"),

@@ -203,6 +203,16 @@ def test_a_grid_of_two_runs(trained: dict[str, str]) -> None:
     assert result["run"] == runs[0]
 
 
+def test_actions_are_drawn_by_the_seed(trained: dict[str, str]) -> None:
+    def drawn(seed: int) -> float:
+        return evaluate(trained["pole"], episodes=8, sample=True, seed=seed)["mean_return"]
+
+    assert drawn(0) == drawn(0) != drawn(1)
+    assert drawn(0) != evaluate(trained["pole"], episodes=8)["mean_return"]
+    maze = evaluate(trained["maze"], env={"corridor": 30}, episodes=8, sample=True)["rows"][0]
+    assert maze["mean_length"] == 31  # an untrained agent dithers, drawn or not, until the time is over
+
+
 def test_options_go_on_top_of_those_of_training(trained: dict[str, str]) -> None:
     result = evaluate(trained["maze"], env={"corridor": 11}, episodes=4)
     assert result["rows"][0]["mean_length"] == 12.0

@@ -16,10 +16,10 @@ from recurra.envs import Teams, make_streams, make_teams
 from recurra.errors import UserError
 from recurra.memory import state as states
 from recurra.recipes import bottleneck, cli, evaluate, train
-from recurra.recipes.evaluation import play
 from recurra.recipes.ppo import advantages, losses, sequences
 from recurra.recipes.rollout import Collector, Rollout
 from recurra.recipes.settings import PPOOptions
+from recurra.recipes.teams import interval, play
 
 NEAR = "a.A\nB.b"  # goals are so near that somebody arrives by chance
 MEMORIES = ("srmt", "pooled_gated_delta_net", "gru", "none")
@@ -255,10 +255,10 @@ def test_who_stays_never_arrives_and_the_limit_is_that_of_the_paper():
     agent = make_agent(teams, "none")
     with torch.no_grad():
         agent.actor.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0, 0.0]))
-    figures, steps = bottleneck.play(agent, teams, seeds=range(3))
-    assert figures["CSR"].tolist() == figures["ISR"].tolist() == [0, 0, 0]
-    assert figures["SoC"].tolist() == [2 * 118] * 3
-    assert steps == 3 * 118
+    played = play(agent, teams, seeds=range(3))
+    assert played.metrics["CSR"].tolist() == played.metrics["ISR"].tolist() == [0, 0, 0]
+    assert played.metrics["SoC"].tolist() == [2 * 118] * 3
+    assert played.lengths.tolist() == [118] * 3
 
 
 def test_the_protocol_has_the_papers_lengths():
@@ -268,7 +268,7 @@ def test_the_protocol_has_the_papers_lengths():
 
 def test_an_interval_is_that_of_a_mean():
     values = np.random.default_rng(0).normal(3.0, 2.0, 400)
-    low, high = bottleneck.interval(values)
+    low, high = interval(values)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * 2.0 / 20, rel=0.15)
 
@@ -277,15 +277,96 @@ def test_teams_are_measured_as_others_are(run: str):
     row = evaluate(run, env={"horizon": 14}, grid={"reward": ["sparse", "moving_negative"]}, episodes=8)["rows"]
     assert [each["episodes"] for each in row] == [8, 8]
     assert row[1]["mean_return"] < row[0]["mean_return"]
-    with pytest.raises(UserError, match="a report is of agents that act alone"):
-        evaluate(run, report="somewhere")
+
+
+def test_a_map_option_is_named_as_the_curriculum_names_it(run: str):
+    rows = evaluate(run, grid={"corridor": [4, 9]}, env={"horizon": 12}, episodes=3)["rows"]
+    assert [(row["corridor"], row["mean_length"]) for row in rows] == [(4, 12), (9, 12)]
+    assert all({"CSR", "CSR_95", "SoC_95", "mean_return", "seconds"} <= row.keys() for row in rows)
+
+
+def test_as_many_at_once_as_may_be_changes_no_episode(run: str):
+    together, apart = (
+        evaluate(run, env={"horizon": 30, "maps": NEAR, "options": {}}, episodes=7, environments=at_once)["rows"][0]
+        for at_once in (7, 3)
+    )
+    for name in ("CSR", "SoC", "mean_return", "mean_length"):
+        assert together[name] == apart[name]
+
+
+def test_drawn_actions_are_those_of_the_seed(run: str):
+    how: dict[str, Any] = {"env": {"horizon": 40, "maps": NEAR, "options": {}}, "episodes": 16}
+    drawn = [evaluate(run, **how, sample=True, seed=seed)["rows"][0]["SoC"] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert evaluate(run, **how)["rows"][0]["SoC"] != drawn[0]
+    by_length = [evaluate(run, protocol="bottleneck", lengths=[3], sample=True)["rows"][0]["SoC"] for _ in range(2)]
+    assert by_length[0] == by_length[1]
+    teams = worlds(2)
+    agent, before = make_agent(teams), torch.get_rng_state()
+    play(agent, teams, seeds=range(2), sample=True)
+    assert torch.equal(torch.get_rng_state(), before)  # nobody else's numbers move
+
+
+# Reports and drawings -------------------------------------------------------------------------------------------------
+
+
+def test_a_report_of_the_team_that_comes_with_the_package(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    lengths = [5, 3, 100]
+    result = evaluate("bottleneck-sparse", protocol="bottleneck", lengths=lengths, episodes=2, report=str(tmp_path))
+    page = Path(result["report"]).read_text()
+    assert page.count("<tr>") == 4
+    assert all(f"<th>{name}</th>" in page for name in ("length", "CSR", "ISR", "SoC"))
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
+    # Corridors too long to look at are left out; lines are what an agent attends to.
+    drawings = sorted(tmp_path.glob("episode-*.svg"))
+    assert [f'src="{path.name}"' in page for path in drawings] == [True, True]
+    assert [path.read_text().count("<line") for path in drawings] == [2, 2]
+
+
+def test_a_report_of_a_memory_that_attends_to_nobody(run: str, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    teams = worlds()
+    save(make_agent(teams, "gru"), tmp_path / "agent")
+    env = {"id": "recurra/Bottleneck-v0", "maps": NEAR, "horizon": 9}
+    result = evaluate(str(tmp_path / "agent"), env=env, episodes=2, report=str(tmp_path / "report"))
+    assert Path(result["report"]).is_file()
+    assert not (tmp_path / "report" / "plot.svg").exists()
+    assert "<line" not in (tmp_path / "report" / "episode-1.svg").read_text()
+
+
+def test_videos_of_teams_are_drawings(run: str, tmp_path: Path):
+    result = evaluate(run, grid={"corridor": [3, 5]}, env={"horizon": 6}, episodes=1, video=str(tmp_path))
+    drawn = [Path(row["video"]) for row in result["rows"]]
+    assert [path.name for path in drawn] == ["0.svg", "1.svg"]
+    assert all("<animate" in path.read_text() for path in drawn)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_who_attends_to_whom(memory: str):
+    teams = worlds()
+    agent = make_agent(teams, memory).eval()
+    obs, _ = teams.reset(seed=0)
+    _, state = agent.act(obs)
+    present = torch.tensor([[True, True]] * 3 + [[True, False]])
+    heeds = agent.heed(agent.observe(obs), state, present=present)
+    if memory != "srmt":
+        assert heeds is None
+        return
+    assert heeds is not None
+    torch.testing.assert_close(heeds.sum(-1), present.float())
+    assert heeds[3].tolist() == [[1, 0], [0, 0]]
+    assert (heeds[:3] > 0).all()
+    fresh = agent.heed(agent.observe(obs), agent.initial_state(4, 2))
+    assert fresh is not None
+    assert not fresh.any()  # nobody has written yet
 
 
 def test_playing_is_stepping_through_act():
     teams = worlds(2)
     agent = make_agent(teams).eval()
-    played = play(agent, teams, episodes=2, seed=3)
-    obs, _ = teams.reset(seed=3)
+    played = play(agent, teams, seeds=range(3, 5))
+    obs, _ = teams.reset(seed=[3, 4])
     totals, state, lengths = np.zeros(2), None, {}
     for time in range(1, 15):
         action, state = agent.act(obs, state, present=teams.present)
@@ -296,8 +377,8 @@ def test_playing_is_stepping_through_act():
         obs = step.obs
         if len(lengths) == 2:
             break
-    assert sorted(episode.length for episode in played) == sorted(lengths.values())
-    assert sum(episode.total for episode in played) == pytest.approx(totals.sum())
+    assert played.lengths.tolist() == [lengths[0], lengths[1]]
+    assert played.totals.tolist() == pytest.approx(totals.tolist())
 
 
 def test_a_network_of_any_memory_learns_as_a_team(tmp_path: Path):

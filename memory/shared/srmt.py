@@ -144,12 +144,28 @@ class SRMT(Memory):
             outputs.append(y.unsqueeze(-2))
         return hide(torch.cat(outputs, -2), present), state
 
+    def heed(self, x: Tensor, state: SRMTState, *, present: Tensor | None = None) -> Tensor | None:
+        """Give what the answer's token attends to among the team's memories: see `Memory.heed`."""
+        if self.kind != "shared":
+            return None
+        memory, written, _ = state
+        here = torch.ones_like(written) if present is None else present
+        tokens, told = self._tokens(hide(x, present), state), []
+        for block in self.blocks:
+            told.append(block.heed(tokens, self.position, self.seen, memory, here & written))
+            tokens = block(tokens, tokens, self.position, self.seen, memory, here & written)
+        return torch.stack(told).mean(0).masked_fill(~here.unsqueeze(-1), 0.0)
+
+    def _tokens(self, x: Tensor, state: SRMTState) -> Tensor:
+        """Give what each agent reads, ``(batch, agents, tokens, dim)``: memory, last inputs, and the present one."""
+        own = [] if self.head is None else [state.memory.unsqueeze(-2)]
+        return torch.cat([*own, state.history, x.to(state.history.dtype).unsqueeze(-2)], -2)
+
     def _token(self, x: Tensor, state: SRMTState, here: Tensor) -> tuple[Tensor, SRMTState]:
         """Let those agents that are here read one token each, ``(batch, agents, dim)``."""
         memory, written, history = state
         x = x.to(history.dtype)
-        own = [] if self.head is None else [memory.unsqueeze(-2)]
-        tokens = torch.cat([*own, history, x.unsqueeze(-2)], -2)
+        tokens = self._tokens(x, state)
         shown = here & written
         for block in self.blocks[:-1]:
             tokens = block(tokens, tokens, self.position, self.seen, memory, shown)
@@ -204,11 +220,23 @@ class SharingBlock(nn.Module):
             shown: ``(batch, agents)`` bool, which of them there are.
             at: places of ``asking``; None is all of them.
         """
-        normal = self.self_norm(tokens) + position
-        x = asking + self.self_attention(normal if at is None else normal[..., at, :], normal, seen)
+        x = self._among(asking, tokens, position, seen, at)
         if self.cross_norm is not None and self.cross_attention is not None:
             x = x + _from_team(self.cross_attention, self.cross_norm(x), shared, shown)
         return x + self.mlp(self.mlp_norm(x))
+
+    def heed(self, tokens: Tensor, position: Tensor, seen: Tensor, shared: Tensor, shown: Tensor) -> Tensor:
+        """Give the last token's weights for what is shared, ``(batch, agents, agents)``, the mean over heads."""
+        assert self.cross_norm is not None
+        assert self.cross_attention is not None
+        x = self.cross_norm(self._among(tokens, tokens, position, seen, None))[..., -1, :]
+        weights = self.cross_attention.weights(x, shared.to(x.dtype), shown.unsqueeze(1))
+        return (weights * shown[:, None, None]).mean(1)
+
+    def _among(self, asking: Tensor, tokens: Tensor, position: Tensor, seen: Tensor, at: list[int] | None) -> Tensor:
+        """Let tokens attend to each other."""
+        normal = self.self_norm(tokens) + position
+        return asking + self.self_attention(normal if at is None else normal[..., at, :], normal, seen)
 
 
 def _from_team(attention: "Attention", x: Tensor, shared: Tensor, shown: Tensor) -> Tensor:
@@ -229,12 +257,20 @@ class Attention(nn.Module):
 
     def forward(self, asking: Tensor, tokens: Tensor, seen: Tensor) -> Tensor:
         """Let ``asking (…, asking, dim)`` attend to ``tokens (…, tokens, dim)``, where ``seen (…, asking, tokens)``."""
-        q = self._by_head(self.query(asking))
-        k, v = (self._by_head(side) for side in self.pair(tokens).chunk(2, -1))
+        keys, values = self.pair(tokens).chunk(2, -1)
+        weights = self._weights(asking, keys, seen)
+        return self.output((weights @ self._by_head(values)).transpose(-3, -2).flatten(-2))
+
+    def weights(self, asking: Tensor, tokens: Tensor, seen: Tensor) -> Tensor:
+        """Give how strongly each attends to each, ``(…, heads, asking, tokens)``; even where nobody is seen."""
+        return self._weights(asking, self.pair(tokens).chunk(2, -1)[0], seen)
+
+    def _weights(self, asking: Tensor, keys: Tensor, seen: Tensor) -> Tensor:
+        q, k = self._by_head(self.query(asking)), self._by_head(keys)
         scores = (q @ k.mT) * q.shape[-1] ** -0.5
         # Finite, so that who sees nobody gives no NaN, nor has one for a gradient.
         scores = scores.masked_fill(~seen.unsqueeze(-3), torch.finfo(scores.dtype).min)
-        return self.output((functional.softmax(scores, -1) @ v).transpose(-3, -2).flatten(-2))
+        return functional.softmax(scores, -1)
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
