@@ -1,68 +1,25 @@
-"""Gymnasium spaces: which agents take, their leaves, and spaces as JSON.
+"""Observations of any Gymnasium space as tensors; what is known of spaces themselves is in `recurra.spaces`."""
 
-A leaf is a space that holds one array: Box, Discrete, MultiDiscrete or MultiBinary. Dict and Tuple hold leaves, or more
-of themselves; an observation of any space travels as the tuple of its leaves.
-"""
-
-import math
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from torch import Tensor
 
 from recurra.errors import UserError
+from recurra.spaces import check, codes, from_json, is_image, leaves, split, to_json
 
-_LEAVES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+__all__ = ["check", "codes", "from_json", "is_image", "leaves", "tensors", "to_json"]
 
 # What torch computes with of numpy's unsigned and floating types.
 _COMPUTED = (np.uint8, np.float16, np.float32, np.float64)
 
 
-def check(space: Space, role: str) -> None:
-    """Refuse a space that agents do not take; ``role`` is "observation" or "action".
-
-    Raises:
-        UserError: if there is a part that is none of the leaves, or if actions have parts.
-    """
-    if role == "action":
-        if not isinstance(space, _LEAVES):
-            _refuse(space, "action space")
-        return
-    for name, leaf in leaves(space):
-        if not isinstance(leaf, _LEAVES):
-            _refuse(leaf, f"observation space{', part ' * bool(name)}{name}", ", and Dict and Tuple of these")
-        if isinstance(leaf, spaces.Box) and leaf.dtype is not None and leaf.dtype.kind not in "fiub":
-            raise UserError(f"observation space{', part ' * bool(name)}{name}: a Box of {leaf.dtype} is not supported")
-
-
-def _refuse(space: Space, where: str, more: str = "") -> None:
-    kind = type(space).__name__
-    raise UserError(f"{where}: {kind} is not supported; Box, Discrete, MultiDiscrete and MultiBinary are{more}")
-
-
-def leaves(space: Space, name: str = "") -> Iterator[tuple[str, Space]]:
-    """List a space's leaves with their dotted names; the only leaf of a plain space has none.
-
-    >>> [name for name, _ in leaves(spaces.Dict(a=spaces.Discrete(2), b=spaces.Tuple([spaces.Discrete(3)])))]
-    ['a', 'b.0']
-    """
-    parts: Mapping[Any, Space] = {}
-    if isinstance(space, spaces.Dict):
-        parts = space.spaces
-    elif isinstance(space, spaces.Tuple):
-        parts = dict(enumerate(space.spaces))
-    else:
-        yield name, space
-    for key, part in parts.items():
-        yield from leaves(part, f"{name}.{key}" if name else str(key))
-
-
 def tensors(space: Space, value: Any, device: torch.device | str | None = None) -> tuple[Tensor, ...]:
     """Take an element of a space, or a batch of them, apart: its leaves, in the order of `leaves`.
 
+    >>> from gymnasium import spaces
     >>> tensors(spaces.Dict(a=spaces.Discrete(2), b=spaces.Tuple([spaces.Discrete(3)])), {"a": 1, "b": (2,)})
     (tensor(1), tensor(2))
 
@@ -70,121 +27,13 @@ def tensors(space: Space, value: Any, device: torch.device | str | None = None) 
         UserError: if the value is not of the form of the space.
     """
     try:
-        return tuple(_tensor(leaf, device) for leaf in _split(space, value))
+        return tuple(_tensor(leaf, device) for leaf in split(space, value))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UserError(f"observations are to be of {space}, and what was given is not: {said}") from error
-
-
-def _split(space: Space, value: Any) -> Iterator[Any]:
-    if isinstance(space, spaces.Dict):
-        for name, part in space.spaces.items():
-            yield from _split(part, value[name])
-    elif isinstance(space, spaces.Tuple):
-        for part, inner in zip(space.spaces, value, strict=True):
-            yield from _split(part, inner)
-    else:
-        yield value
 
 
 def _tensor(leaf: Any, device: torch.device | str | None) -> Tensor:
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "uf" and leaf.dtype not in _COMPUTED:
         leaf = leaf.astype(np.float64)
     return torch.as_tensor(leaf, device=device)
-
-
-def is_image(space: Space) -> bool:
-    """Whether a space is of pictures: bytes of two axes, or of three with channels first or last."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
-
-
-def codes(space: Space) -> tuple[np.ndarray, np.ndarray]:
-    """Say of a leaf of whole numbers how many values each entry takes, and which is its lowest.
-
-    >>> codes(spaces.Discrete(3, start=-1))
-    (array(3), array(-1))
-    """
-    if isinstance(space, spaces.Discrete):
-        return np.asarray(int(space.n)), np.asarray(int(space.start))
-    if isinstance(space, spaces.MultiDiscrete):
-        return space.nvec, np.asarray(getattr(space, "start", np.zeros_like(space.nvec)))
-    assert isinstance(space, spaces.MultiBinary)
-    return np.full(space.shape, 2), np.zeros(space.shape, np.int64)
-
-
-def to_json(space: Space) -> dict[str, Any]:
-    """Describe a space in JSON; an infinite bound is null, a bound of all entries stands once.
-
-    >>> to_json(spaces.Discrete(4))
-    {'type': 'Discrete', 'n': 4, 'start': 0}
-    >>> to_json(spaces.Box(0, 255, (84, 84), np.uint8))
-    {'type': 'Box', 'shape': [84, 84], 'dtype': 'uint8', 'low': 0.0, 'high': 255.0}
-    >>> to_json(spaces.Dict(seen=spaces.MultiBinary(3)))
-    {'type': 'Dict', 'spaces': {'seen': {'type': 'MultiBinary', 'n': 3}}}
-    """
-    if isinstance(space, spaces.Dict):
-        return {"type": "Dict", "spaces": {name: to_json(part) for name, part in space.spaces.items()}}
-    if isinstance(space, spaces.Tuple):
-        return {"type": "Tuple", "spaces": [to_json(part) for part in space.spaces]}
-    if isinstance(space, spaces.Discrete):
-        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.MultiDiscrete):
-        counts, lowest = codes(space)
-        return {
-            "type": "MultiDiscrete",
-            "nvec": counts.tolist(),
-            "start": lowest.tolist(),
-            "dtype": str(space.dtype),
-        }
-    if isinstance(space, spaces.MultiBinary):
-        return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
-    assert isinstance(space, spaces.Box)
-    return {
-        "type": "Box",
-        "shape": list(space.shape),
-        "dtype": str(space.dtype),
-        "low": _bounds(space.low),
-        "high": _bounds(space.high),
-    }
-
-
-def from_json(description: dict[str, Any]) -> Space:
-    """Rebuild the space that `to_json` described.
-
-    Raises:
-        KeyError: if something is missing.
-        ValueError: if the type is unknown, or what is said of it makes no sense.
-    """
-    kind = description["type"]
-    if kind == "Dict":  # pairs keep their order, which every release of gymnasium would sort in a mapping
-        return spaces.Dict([(name, from_json(part)) for name, part in description["spaces"].items()])
-    if kind == "Tuple":
-        return spaces.Tuple([from_json(part) for part in description["spaces"]])
-    if kind == "Discrete":
-        return spaces.Discrete(description["n"], start=description["start"])
-    if kind == "MultiDiscrete":
-        lowest = np.array(description["start"])  # releases before 0.29 know no start
-        options: dict[str, Any] = {"start": lowest} if lowest.any() else {}
-        return spaces.MultiDiscrete(description["nvec"], dtype=np.dtype(description["dtype"]).type, **options)
-    if kind == "MultiBinary":
-        return spaces.MultiBinary(description["n"])
-    if kind != "Box":
-        raise ValueError(f"there is no space of type {kind!r}")
-    dtype = np.dtype(description["dtype"])
-    shape = tuple(description["shape"])
-    low, high = (
-        _array(description[side], unbounded, shape).astype(dtype)
-        for side, unbounded in (("low", -np.inf), ("high", np.inf))
-    )
-    return spaces.Box(low, high, dtype=dtype.type)
-
-
-def _bounds(array: np.ndarray) -> Any:
-    bounds = [float(bound) if np.isfinite(bound) else None for bound in array.flat]
-    return bounds[0] if len(set(bounds)) == 1 else bounds
-
-
-def _array(bounds: Any, unbounded: float, shape: tuple[int, ...]) -> np.ndarray:
-    if not isinstance(bounds, list):
-        bounds = [bounds] * math.prod(shape)
-    return np.array([unbounded if bound is None else bound for bound in bounds], dtype=np.float64).reshape(shape)

@@ -10,7 +10,8 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recurra.envs import TMaze, TMazeVector, make_streams
+from recurra.envs import Streams, TMaze, TMazeVector, make_streams
+from recurra.envs.tmaze import Oracle
 from recurra.errors import UserError
 
 RIGHT, UP, LEFT, DOWN = range(4)
@@ -257,6 +258,7 @@ WRONG = {
     "corridor": [0, -1, 1.5, True, "ten", (3, 2), (0, 2), (1, 2, 3), (1,), None, (1, 2.5)],
     "oracle": [-1, 0.5, None, (-1, 2), "no"],
     "junctions": [0, (0, 2), "all", (3, 1), (1, None)],
+    "penalty": [-1, "much", None],
     "bonus": [-1, "much", None, True, float("nan"), float("inf")],
 }
 
@@ -268,7 +270,12 @@ def test_a_wrong_option_is_the_users_error(make, name, value):
         make(**{name: value})
 
 
-IDS = {"recurra/TMaze-v0": (0, 1), "recurra/TMazeActive-v0": (1, 1), "recurra/TMazeEndless-v0": (0, 10)}
+IDS = {
+    "recurra/TMaze-v0": (0, 1),
+    "recurra/TMazeActive-v0": (1, 1),
+    "recurra/TMazeEndless-v0": (0, 10),
+    "recurra/TMazeNoisy-v0": (0, 1),
+}
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -331,6 +338,8 @@ options = st.fixed_dictionaries(
         "oracle": st.sampled_from([0, 0, 1, 2, (0, 1)]),
         "junctions": st.sampled_from([1, 1, 3, (1, 4), None]),
         "bonus": st.sampled_from([0, 0.25]),
+        "penalty": st.sampled_from([1, 0]),
+        "noise": st.booleans(),
     }
 )
 
@@ -375,7 +384,7 @@ def test_a_batch_of_one_is_a_single_maze_of_the_same_seed(options, seed, steps):
 @given(num=st.integers(2, 5), options=options, seed=seeds, steps=st.integers(1, 25))
 def test_mazes_do_not_touch(num, options, seed, steps):
     random = np.random.default_rng(seed)
-    many, one = TMazeVector(num_envs=num, **options), TMazeVector()
+    many, one = TMazeVector(num_envs=num, **options), TMazeVector(noise=options["noise"])
     many.reset(seed=seed)
     for _ in range(steps):
         before = many.state_dict()
@@ -393,7 +402,7 @@ def test_mazes_do_not_touch(num, options, seed, steps):
                 assert obs[row].tolist() == alone_obs[0].tolist()
 
 
-PLACES = ("x", "y", "time", "length", "behind", "goal", "told", "turns", "most")
+PLACES = ("x", "y", "time", "length", "behind", "goal", "told", "turns", "most", "key")
 
 
 @settings(deadline=None, max_examples=60)
@@ -405,12 +414,12 @@ def test_forecast_and_advance_are_what_stepping_gives(num, options, seed, steps,
     for _ in range(steps):
         mazes.step(mostly_right(random, mazes.state_dict()))
     actions, ahead, counts = mazes.forecast(limit)
-    assert ahead.shape == (num, counts.max(), 2)
+    assert ahead.shape == (num, counts.max(), 4 if options["noise"] else 2)
     assert counts.min() >= 0
     assert counts.max() <= limit
     chosen = random.integers(counts, endpoint=True)
 
-    stepped = TMazeVector(num_envs=num)
+    stepped = TMazeVector(num_envs=num, noise=options["noise"])
     stepped.load_state_dict(mazes.state_dict())
     observations, rewards = mazes.advance(chosen)
     state = mazes.state_dict()
@@ -483,3 +492,71 @@ def test_a_restored_env_continues_identically_through_json():
             np.testing.assert_array_equal(mine, theirs)
     with pytest.raises(UserError, match="7 mazes"):
         TMazeVector(num_envs=6).load_state_dict(mazes.state_dict())
+
+
+def test_the_mazes_of_rate_show_their_four_numbers_and_forgive_lagging():
+    env = gymnasium.make("recurra.envs:recurra/TMazeNoisy-v0", corridor=3).unwrapped  # T = 5 observations
+    obs, _ = env.reset(seed=0)
+    cue = obs[1]
+    shown, rewards, over = [obs.tolist()], [], False
+    for action in (RIGHT, RIGHT, RIGHT, UP if cue == 1 else DOWN):
+        assert not over
+        obs, reward, over, *_ = env.step(action)
+        shown.append(obs.tolist())
+        rewards.append(reward)
+    assert [row[:3] for row in shown] == [[0, cue, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1], [cue, 0, 0]]
+    assert over
+    assert rewards == [0, 0, 0, 1]
+    env.reset()
+    assert [env.step(LEFT)[1] for _ in range(4)] == [0] * 4
+
+
+def test_noise_is_uniform_over_steps_and_mazes_and_differs_between_episodes():
+    mazes = TMazeVector(num_envs=300, corridor=400, noise=True)
+    obs, _ = mazes.reset(seed=0)
+    noise = np.concatenate([obs[:, None, 3], mazes.forecast(400).observations[:, :, 3]], axis=1)
+    for axis in (0, 1):
+        for value in (-1, 0, 1):
+            share = (noise == value).mean(axis)
+            assert np.abs(share - 1 / 3).max() < 5.5 * np.sqrt(2 / 9 / noise.shape[axis])
+    along, across = (
+        np.corrcoef(*pair)[0, 1]
+        for pair in ((noise[:, :-1].flat, noise[:, 1:].flat), (noise[:-1].flat, noise[1:].flat))
+    )
+    assert max(abs(along), abs(across)) < 5 / np.sqrt(noise.size)
+    assert (mazes.reset()[0][:, 3] != noise[:, 0]).any()
+
+
+def test_states_saved_before_there_was_noise_are_read():
+    mazes = TMazeVector(num_envs=2, corridor=4)
+    mazes.reset(seed=0)
+    old = {name: value for name, value in mazes.state_dict().items() if name not in ("penalty", "key")}
+    restored = TMazeVector(num_envs=2)
+    restored.load_state_dict(old)
+    assert restored.state_dict() == mazes.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("options", "most"), [({}, 1), ({"oracle": (0, 3)}, 1), ({"junctions": 4, "oracle": (0, 1)}, 4)]
+)
+@pytest.mark.parametrize("noise", [False, True])
+def test_the_oracle_earns_all_there_is(options, most, noise):
+    mazes = TMazeVector(num_envs=50, corridor=(1, 9), noise=noise, **options)
+    single, oracle = TMaze(corridor=(1, 9), noise=noise, **options), Oracle()
+    streams = Streams(mazes)
+    obs, first = streams.reset(seed=0)
+    totals, ended = np.zeros(50), []
+    for _ in range(120):
+        step = streams.step(oracle(obs, first))
+        totals += step.reward
+        ended += totals[step.over].tolist()
+        totals[step.over] = 0
+        obs, first = step.obs, step.first
+    assert len(ended) > 50
+    assert set(ended) == {most}
+    oracle = Oracle()
+    obs, total, first, over = single.reset(seed=1)[0], 0, True, False
+    while not over:
+        obs, reward, over, *_ = single.step(int(oracle(obs, first)))
+        total, first = total + reward, False
+    assert total == most

@@ -9,6 +9,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from recurra.envs.tmaze.noise import KEYS, noise
 from recurra.envs.tmaze.options import Drawn, Lengths, Weight, bounds
 from recurra.envs.tmaze.picture import picture
 from recurra.envs.tmaze.single import TMaze
@@ -16,8 +17,8 @@ from recurra.envs.vector import SAME_STEP, finals
 from recurra.errors import UserError
 
 _RIGHT, _UP = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)]).T
-_OPTIONS = ("corridor", "oracle", "junctions", "bonus")
-_PLACES = ("x", "y", "time", "length", "behind", "goal", "told", "turns", "most")
+_OPTIONS = ("corridor", "oracle", "junctions", "bonus", "penalty")
+_PLACES = ("x", "y", "time", "length", "behind", "goal", "told", "turns", "most", "key")
 
 
 class Forecast(NamedTuple):
@@ -25,7 +26,8 @@ class Forecast(NamedTuple):
 
     Attributes:
         actions: ``(num_envs,)``, the action taken over and over.
-        observations: ``(num_envs, K, 2)`` float32, what the next K = max(counts) steps give, 0 beyond a maze's count.
+        observations: ``(num_envs, K, 2)`` float32, with noise 4, what the next K = max(counts) steps give, 0 beyond a
+            maze's count.
         counts: ``(num_envs,)``, for how many steps this is known.
     """
 
@@ -55,6 +57,8 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         oracle: the same.
         junctions: the same.
         bonus: the same.
+        penalty: the same.
+        noise: the same; a forecast knows it.
         render_mode: None or ``"ansi"``.
 
     Raises:
@@ -71,6 +75,7 @@ class TMazeVector(gymnasium.vector.VectorEnv):
     oracle = Drawn(least=0)
     junctions = Drawn(least=1, optional=True)
     bonus = Weight()
+    penalty = Weight()
 
     def __init__(
         self,
@@ -80,13 +85,16 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         oracle: Lengths = 0,
         junctions: Lengths | None = 1,
         bonus: float = 0.0,
+        penalty: float = 1.0,
+        noise: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if num_envs < 1:
             raise UserError(f"num_envs must be at least 1, got {num_envs}")
-        single = TMaze()
+        single = TMaze(noise=noise)
         self.num_envs = num_envs
         self.corridor, self.oracle, self.junctions, self.bonus = corridor, oracle, junctions, bonus
+        self.penalty, self.noise = penalty, noise
         self.render_mode = render_mode
         self.single_observation_space = single.observation_space
         self.single_action_space = single.action_space
@@ -95,13 +103,13 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         # Where each agent is, in which step of its corridor, what the corridor is like, when the cue was told (-1: not
         # yet), how many turns were right, and how many there are to be.
         self._x, self._y, self._time, self._length, self._behind, self._goal = np.zeros((6, num_envs), dtype=np.int64)
-        self._told, self._turns, self._most = np.zeros((3, num_envs), dtype=np.int64)
+        self._told, self._turns, self._most, self._key = np.zeros((4, num_envs), dtype=np.int64)
         self.reset()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode in every maze: observations ``(num_envs, 2)``; one seed for all, and no options."""
+        """Begin an episode in every maze: observations ``(num_envs, 2 or 4)``; one seed for all, and no options."""
         if seed is not None:
             self._np_random, self._np_random_seed = seeding.np_random(seed)
         everywhere = np.arange(self.num_envs)
@@ -126,7 +134,7 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         over = due > self._length
         success = over & (self._y == self._goal)
         lags = (self._x < due) & ~over
-        reward = success - lags / self._length + self.bonus * reads
+        reward = success - self.penalty * lags / self._length + self.bonus * reads
         ended, info = np.zeros(self.num_envs, dtype=bool), {}
         if over.any():
             self._turns += success
@@ -145,6 +153,8 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         self._behind[mazes] = self._draw(self.oracle, mazes)
         self._told[mazes] = -1 * (self._behind[mazes] > 0)
         self._x[mazes] = self._y[mazes] = self._time[mazes] = 0
+        if self.noise:
+            self._key[mazes] = self.np_random.integers(KEYS, size=len(mazes))
 
     def _begin(self, mazes: NDArray[np.int64]) -> None:
         """Make the corridor that agents stand in the first of an episode."""
@@ -160,6 +170,10 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         return self._goal * (self._time == self._told)
 
     def _observe(self) -> NDArray[np.float32]:
+        if self.noise:
+            junction = (self._x == self._length) & (self._y == 0)
+            seen = self._y, self._cues, junction, noise(self._key, self._time)
+            return np.stack(seen, axis=1).astype(np.float32)
         observations = np.empty((self.num_envs, 2), dtype=np.float32)
         observations[:, 0] = self._x == self._length
         observations[:, 1] = self._y + self._cues  # never both
@@ -179,11 +193,16 @@ class TMazeVector(gymnasium.vector.VectorEnv):
             raise UserError(f"the limit of a forecast must not be negative, got {limit}")
         counts = np.minimum(self._length + 2 * self._behind - self._time, limit)
         ahead = np.arange(1, counts.max() + 1)
-        observations = np.zeros((self.num_envs, len(ahead), 2), dtype=np.float32)
         known = ahead <= counts[:, None]
         # Nothing but the junction and its arms shows on the way; an agent that lags does not get there.
-        observations[:, :, 0] = (self._x[:, None] + ahead >= self._length[:, None]) & known
-        observations[:, :, 1] = self._y[:, None] * known
+        junction = self._x[:, None] + ahead >= self._length[:, None]
+        arm = self._y[:, None]
+        seen: tuple[Any, ...] = (junction, arm)
+        if self.noise:
+            seen = (arm, 0, junction & (arm == 0), noise(self._key[:, None], self._time[:, None] + ahead))
+        observations = np.zeros((self.num_envs, len(ahead), len(seen)), dtype=np.float32)
+        for place, part in enumerate(seen):
+            observations[:, :, place] = part * known
         return Forecast(np.zeros(self.num_envs, dtype=np.int64), observations, counts)
 
     def advance(self, counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -196,7 +215,7 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         if (counts < 0).any() or (counts > self._length + 2 * self._behind - self._time).any():
             raise UserError("counts must be between 0 and those of a forecast made now")
         # Who lags keeps lagging, who does not never will.
-        reward = np.where(self._x < self._time - 2 * self._behind, -counts / self._length, 0.0)
+        reward = np.where(self._x < self._time - 2 * self._behind, -self.penalty * counts / self._length, 0.0)
         self._x = np.minimum(self._x + counts, self._length)
         self._time += counts
         return self._observe(), reward
@@ -229,6 +248,7 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         """
         if len(state["x"]) != self.num_envs:
             raise UserError(f"the state is of {len(state['x'])} mazes, there are {self.num_envs} here")
+        state = {"penalty": 1.0, "key": [0] * self.num_envs, **state}  # what was saved before there were these
         for name in _OPTIONS:
             setattr(self, name, state[name])
         self.np_random.bit_generator.state = state["random"]

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from recurra.envs.tmaze.noise import KEYS, noise
 from recurra.envs.tmaze.options import Drawn, Lengths, Weight, bounds
 from recurra.envs.tmaze.picture import picture
 from recurra.errors import UserError
@@ -34,8 +35,10 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
     - Observations, ``(2,)`` float32: ``[0, cue]`` on the first visit to the oracle, the cue being 1 (up) or -1 (down);
       ``[0, 0]`` on every later visit and all along the corridor, where position does not show; ``[1, y]`` at the
       junction and in the arms.
-    - Rewards: in a corridor's last step 1 for being in the arm of the cue and 0 otherwise; in every other step -1 / L
-      where the agent lags (x < t - 2 O after t steps in this corridor), and 0 otherwise.
+      With ``noise``, ``(4,)``: ``[y, cue, junction, noise]``, of which the cue and the junction (now the arms are not
+      of it) show as before, and the noise is -1, 0 or 1 at random in every step.
+    - Rewards: in a corridor's last step 1 for being in the arm of the cue and 0 otherwise; in every other step
+      -``penalty`` / L where the agent lags (x < t - 2 O after t steps in this corridor), and 0 otherwise.
     - An episode is terminated by a corridor's end outside the arm of the cue, or the last corridor's: the horizon is
       part of the task. Its last info holds ``is_success``, whether all turns were right, and ``turns``, how many were.
 
@@ -55,9 +58,12 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
             that only a missed turn ends, which may be never.
         bonus: a reward for going back to the cue, on top of the others: help for training, where guessing is what is
             learnt first and going back is then hardly tried. The task has none.
+        penalty: how much lagging costs in all, at most.
+        noise: observe as RATE's maze does (Cherepanov et al. 2024, arXiv 2306.09459). Its episodes of T observations
+            are those of a corridor of T - 2 with a penalty of 0.
         render_mode: None or ``"ansi"``.
 
-    All but the last are attributes too; what they are set to counts for corridors, episodes and steps to come.
+    All but the last two are attributes too; what they are set to counts for corridors, episodes and steps to come.
 
     Raises:
         UserError: if an option is none of these.
@@ -68,6 +74,7 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
     oracle = Drawn(least=0)
     junctions = Drawn(least=1, optional=True)
     bonus = Weight()
+    penalty = Weight()
 
     def __init__(
         self,
@@ -76,14 +83,17 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
         oracle: Lengths = 0,
         junctions: Lengths | None = 1,
         bonus: float = 0.0,
+        penalty: float = 1.0,
+        noise: bool = False,
         render_mode: str | None = None,
     ) -> None:
         self.corridor, self.oracle, self.junctions, self.bonus = corridor, oracle, junctions, bonus
+        self.penalty, self.noise = penalty, noise
         self.render_mode = render_mode
-        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (4 if noise else 2,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(4)
         self._turns, self._most = 0, 1
-        self._x, self._y, self._goal = 0, 0, 0
+        self._x, self._y, self._goal, self._key = 0, 0, 0, 0
         self._length, self._oracle, self._time, self._told = 1, 0, 2, -1  # an episode that is over
 
     def reset(
@@ -113,7 +123,7 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
             self._told, reward = self._time, self.bonus
         if self._time <= self._last:
             lags = self._x < self._time - 2 * self._oracle
-            return self._observe(), reward - 1 / self._length if lags else reward, False, False, {}
+            return self._observe(), reward - self.penalty / self._length if lags else reward, False, False, {}
         success = self._y == self._goal
         reward += success
         self._turns += success
@@ -138,6 +148,8 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
         self._oracle = self._draw(self.oracle)
         self._x, self._y, self._time = 0, 0, 0
         self._told = -1 if self._oracle else 0
+        if self.noise:
+            self._key = int(self.np_random.integers(KEYS))
 
     def _draw(self, lengths: Lengths) -> int:
         return int(self.np_random.integers(*bounds(lengths), endpoint=True))
@@ -148,6 +160,9 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
 
     def _observe(self) -> NDArray[np.float32]:
         junction = self._x == self._length
+        if self.noise:
+            seen = self._y, self._cue, junction and not self._y, noise(self._key, self._time)
+            return np.array(seen, dtype=np.float32)
         return np.array([junction, self._y if junction else self._cue], dtype=np.float32)
 
     def render(self) -> str | None:

@@ -1,0 +1,177 @@
+"""What is recorded is what happened, whatever the environment's way of beginning anew, and by whichever policy."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import SyncVectorEnv
+
+from recurra.envs import Streams, TMaze, TMazeVector
+from recurra.envs.tmaze import Oracle
+from recurra.envs.trajectories import Store, Writer, record
+from recurra.errors import UserError
+
+MODES = getattr(gymnasium.vector, "AutoresetMode", None)
+
+
+class Counting(gymnasium.Env):
+    """Episode n of an environment lasts n + offset steps, and says so: observations are (episode, step)."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gymnasium.spaces.Discrete(7)
+
+    def __init__(self, offset=1, cut=False):
+        self.episode, self.at, self.offset, self.cut = -1, 0, offset, cut
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.at = self.episode + 1, 0
+        return np.array([self.episode, 0.0]), {}
+
+    def step(self, action):
+        self.at += 1
+        over = self.at >= self.episode + self.offset
+        observation = np.array([self.episode, float(self.at)])
+        return observation, float(action), over and not self.cut, over and self.cut, {}
+
+
+def counted(observation, first):
+    """Tell in the action what was seen, so that the record shows that they belong together."""
+    np.testing.assert_array_equal(np.asarray(observation)[..., 1] == 0, first)
+    return np.asarray(observation)[..., 1].astype(int) % 7
+
+
+def conventions():
+    kinds = {"single": None, "default": {}}
+    if MODES:
+        kinds |= {mode.value: {"autoreset_mode": mode} for mode in MODES if mode.value != "Disabled"}
+    return kinds
+
+
+def made(options, cut=False):
+    if options is None:
+        return Counting(cut=cut), None
+    return SyncVectorEnv([lambda at=at: Counting(1 + at, cut) for at in range(3)], **options), 3
+
+
+def writer(path, env, streams):
+    space = env.observation_space if streams is None else env.single_observation_space
+    actions = env.action_space if streams is None else env.single_action_space
+    return Writer(path, observation_space=space, action_space=actions, streams=streams)
+
+
+@pytest.mark.parametrize("kind", conventions())
+@pytest.mark.parametrize("cut", [False, True])
+def test_episodes_are_whole_under_every_autoreset(tmp_path, kind, cut):
+    env, streams = made(conventions()[kind], cut)
+    with writer(tmp_path, env, streams) as out:
+        told = record(env, counted, out, episodes=9)
+    store = Store(tmp_path)
+    assert (told.episodes, told.steps, told.success_rate) == (9, store.steps, None)
+    expected = range(1, 10) if streams is None else [n + offset for n in range(3) for offset in (1, 2, 3)]
+    assert sorted(store.lengths) == sorted(expected)
+    for one in store:
+        steps = np.arange(one.length + 1)
+        assert one.observations[:, 1].tolist() == steps.tolist()
+        assert len(set(one.observations[:, 0])) == 1
+        assert one.actions.tolist() == one.rewards.tolist() == (steps[:-1] % 7).tolist()
+        assert (one.terminated, one.truncated) == (not cut, cut)
+    assert told.mean_return == pytest.approx(store.returns.mean())
+
+
+@pytest.mark.parametrize("kind", conventions())
+def test_so_many_steps_cut_what_is_open(tmp_path, kind):
+    env, streams = made(conventions()[kind])
+    with writer(tmp_path, env, streams) as out:
+        told = record(env, counted, out, steps=40)
+    store = Store(tmp_path)
+    assert 40 <= store.steps == told.steps < 40 + (streams or 1)
+    assert told.episodes == len(store)
+    assert told.mean_return == pytest.approx(store.returns.mean())
+    cut = [one for one in store if one.truncated]
+    assert len(cut) <= (streams or 1)
+    for one in store:
+        assert one.observations[:, 1].tolist() == list(range(one.length + 1))
+
+
+def test_random_actions_repeat_by_their_seed_and_are_uniform(tmp_path):
+    def actions(name, seed):
+        env = TMazeVector(num_envs=8, corridor=20)
+        with writer(tmp_path / name, env, 8) as out:
+            record(Streams(env), "random", out, episodes=100, seed=seed)
+        return [one.actions.tolist() for one in Store(tmp_path / name)]
+
+    one = actions("a", 1)
+    assert one == actions("b", 1) != actions("c", 2)
+    counts = np.bincount(np.concatenate(one))
+    assert np.abs(counts - counts.sum() / 4).max() < 5 * np.sqrt(counts.sum() * 3 / 16)
+
+
+class Agent:
+    """Counts in its state how many observations it was shown, and what it was told it earned."""
+
+    def __init__(self):
+        self.told = []
+
+    def act(self, obs, state, first, reward=None):
+        state = np.where(first, 0, 0 if state is None else state + 1)
+        self.told.append(reward)
+        return state % 7, state
+
+
+def test_an_agent_carries_its_state_and_is_told_rewards(tmp_path):
+    env, streams = made({})
+    agent = Agent()
+    with writer(tmp_path, env, streams) as out:
+        record(env, agent, out, episodes=9)
+    for one in Store(tmp_path):
+        assert one.actions.tolist() == [t % 7 for t in range(one.length)]
+    assert len(agent.told) > 3
+    assert all(len(rewards) == streams for rewards in agent.told)
+
+
+def test_short_episodes_are_not_favoured(tmp_path):
+    env = SyncVectorEnv([lambda: Counting(1), lambda: Counting(1000)])
+    with writer(tmp_path, env, 2) as out:
+        told = record(env, counted, out, episodes=3)
+    assert sorted(Store(tmp_path).lengths) == [1, 2, 1000]
+    assert told.episodes == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"noise": True, "penalty": 0}, {"oracle": 1}, {"junctions": (1, 4)}])
+def test_an_oracles_episodes_are_those_of_the_maze_step_by_step(tmp_path, options):
+    env = TMazeVector(num_envs=16, corridor=(1, 12), **options)
+    with writer(tmp_path, env, 16) as out:
+        told = record(env, Oracle(), out, episodes=50, seed=3)
+    store = Store(tmp_path)
+    assert told.success_rate == 1
+    assert set(store.returns) <= {1, 2, 3, 4}
+    for one in store:
+        assert one.terminated
+        cues = one.observations[:, 1]
+        single = TMaze(noise="noise" in options)
+        assert one.observations[0] in single.observation_space
+        if not {"oracle", "junctions"} & options.keys():
+            turn = {1: 1, -1: 3}[int(cues[0])]
+            assert one.actions.tolist() == [0] * (one.length - 1) + [turn]
+
+
+def test_single_and_batched_mazes_give_the_same_record(tmp_path):
+    vector, single = TMazeVector(num_envs=1, corridor=(1, 9), noise=True), TMaze(corridor=(1, 9), noise=True)
+    for name, env, streams in (("vector", vector, 1), ("single", single, None)):
+        with writer(tmp_path / name, env, streams) as out:
+            record(env, Oracle(), out, episodes=20, seed=3)
+    for mine, theirs in zip(Store(tmp_path / "vector"), Store(tmp_path / "single"), strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_wrong_requests_are_the_users_error(tmp_path):
+    env, _ = made({})
+    with writer(tmp_path, env, 3) as out:
+        for wrong in ({}, {"episodes": 0}, {"episodes": 2, "steps": 2}):
+            with pytest.raises(UserError, match="either episodes or steps"):
+                record(env, counted, out, **wrong)
+        with pytest.raises(UserError, match="'random'"):
+            record(env, "randm", out, episodes=1)
+        with pytest.raises(UserError, match="streams=None is needed, not 3"):
+            record(Counting(), counted, out, episodes=1)
