@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from random import Random
 from typing import NamedTuple
@@ -20,6 +20,9 @@ LARGEST_BANK = 16_000_000
 
 #: Stories of each task that a vocabulary is learnt from, beside the books.
 STORIES = 1000
+
+#: The most sentences of stories whose tokens are kept.
+KNOWN = 1 << 16
 
 
 class Told(NamedTuple):
@@ -57,7 +60,7 @@ class Bank:
 
     def __init__(self, documents: Sequence[Source], tokens: Tokens) -> None:
         self.tokens = tokens
-        self._known: dict[str, list[int]] = {}
+        self.encode = lru_cache(KNOWN)(self._encode)
         texts, size = [], 0
         for source in documents:
             for sentence in sentences(source):
@@ -86,12 +89,9 @@ class Bank:
             for sentence in self._sentences[begin : begin + rng.randint(1, 40)]:
                 yield sentence.tolist()
 
-    def encode(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         """Give the tokens of a fact, a question or an answer, as they are in the midst of a text."""
-        found = self._known.get(text)
-        if found is None:
-            found = self._known[text] = self.tokens.encode(f" {text}".encode())
-        return found
+        return self.tokens.encode(f" {text}".encode())
 
 
 def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float) -> Iterator[Unit]:

@@ -22,7 +22,7 @@ from recurra.errors import UserError, nearest
 #: the part ``test`` with their white space collapsed (420,817 characters in 111,938 tokens).
 CHARACTERS_PER_TOKEN = 3.76
 
-#: All tasks: bAbI's twenty, then those with needles.
+#: All tasks: bAbI's twenty, these in varied words, then those with needles.
 TASKS: dict[str, type[Story]] = {**babi.TASKS, "needle": Needle, "passkey": Passkey}
 
 LONGEST = 100_000_000
@@ -125,7 +125,7 @@ class Babilong:
     """Documents of one task and length, each a function of the seed and its number.
 
     Args:
-        task: ``qa1`` to ``qa20``, ``needle`` or ``passkey``.
+        task: ``qa1`` to ``qa20``, ``qa1-varied`` to ``qa20-varied``, ``needle`` or ``passkey``.
         sources: books to hide the facts in.
         length: of each document in characters; 0 leaves the prose out.
         depth: between which shares of the prose the facts stand.

@@ -13,6 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from recurra.envs.documents.babi.carrying import Counting, Giving, IsThere, Listing, WhereIsThing, WhereWasThing
+from recurra.envs.documents.babi.disguise import disguised
 from recurra.envs.documents.babi.going import Before, Conjunction, Coreference, They, WhereIs
 from recurra.envs.documents.babi.placing import Either, Negation
 from recurra.envs.documents.babi.reasoning import Colour, Direction, Fear, Path, Position, Size
@@ -22,8 +23,7 @@ from recurra.errors import UserError, nearest
 
 __all__ = ["TASKS", "Question", "Sample", "Story", "begin", "draw", "tell"]
 
-#: The tasks by BABILong's names.
-TASKS: dict[str, type[Story]] = {
+_PLAIN: dict[str, type[Story]] = {
     "qa1": WhereIs,
     "qa2": WhereIsThing,
     "qa3": WhereWasThing,
@@ -45,6 +45,9 @@ TASKS: dict[str, type[Story]] = {
     "qa19": Path,
     "qa20": Motive,
 }
+
+#: The tasks by BABILong's names, and each again as ``qa1-varied``: told in words that do not stand out from a book's.
+TASKS = _PLAIN | {f"{name}-varied": disguised(story) for name, story in _PLAIN.items()}
 
 
 class Sample(NamedTuple):
