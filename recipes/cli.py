@@ -232,6 +232,40 @@ def read(arguments: list[str]) -> Answer:
     return result, [*parts, *page, *([result["written"]] if "written" in result else [])]
 
 
+def record(arguments: list[str]) -> Answer:
+    """Record episodes of any environment to learn from: random actions, an oracle's, or a trained agent's."""
+    from recurra.recipes import parsing
+
+    parser = parsing.parser("recurra record")
+    parser.description = record.__doc__
+    parser.add_argument("environment", help="a Gymnasium environment's id")
+    parser.add_argument("--config", action="config", help="a YAML file of these options")
+    parser.add_argument(
+        "--policy",
+        type=str,
+        default="random",
+        help="random, oracle (of T-Mazes), or a trained agent's run (default: random)",
+    )
+    parser.add_argument("--episodes", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument(
+        "--out", type=str, required=True, help="a new folder, or one of the same environment, which is added to"
+    )
+    parser.add_argument("--env", type=dict[str, Any], default={}, help="--env.OPTION VALUE: of the environment")
+    parser.add_argument("--environments", type=int, default=64, help="the most to act in at once")
+    parser.add_argument("--seed", type=int, default=0, help="of the environments, and of random actions")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parsing.parse(parser, arguments).as_dict()
+    del options["json"], options["config"]
+    from recurra.recipes.collecting import record as collect
+
+    options["options"] = options.pop("env")
+    result = collect(options.pop("environment"), options.pop("out"), **options)
+    names = ("episodes", "steps", "mean_return", "success_rate", "seconds", "steps_per_second")
+    said = f"{result['out']} holds {result['total_episodes']:,} episodes in {result['bytes']:,} bytes"
+    return result, [_table([{name: result[name] for name in names}]), said]
+
+
 def bench(arguments: list[str]) -> Answer:
     """Measure speed and memory, side by side with the peers that are installed."""
     listed = {
@@ -300,6 +334,7 @@ COMMANDS: dict[str, Callable[[list[str]], Answer]] = {
     "train": train,
     "eval": evaluate,
     "read": read,
+    "record": record,
     "bench": bench,
     "memories": memories,
 }

@@ -1,14 +1,19 @@
 """What is recorded is what happened, whatever the environment's way of beginning anew, and by whichever policy."""
 
+import json
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
+from recurra import agents
+from recurra.agents import ActorCritic
 from recurra.envs import Streams, TMaze, TMazeVector
 from recurra.envs.tmaze import Oracle
 from recurra.envs.trajectories import Store, Writer, record
 from recurra.errors import UserError
+from recurra.recipes.cli import main
 
 MODES = getattr(gymnasium.vector, "AutoresetMode", None)
 
@@ -175,3 +180,70 @@ def test_wrong_requests_are_the_users_error(tmp_path):
             record(env, "randm", out, episodes=1)
         with pytest.raises(UserError, match="streams=None is needed, not 3"):
             record(Counting(), counted, out, episodes=1)
+
+
+def command(capsys, *arguments):
+    status = main(["record", *map(str, arguments)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_the_command_records_and_adds_to_what_is_there(tmp_path, capsys):
+    there = tmp_path / "mazes"
+    options = ("recurra/TMazeNoisy-v0", "--policy", "oracle", "--env.corridor", "[2,9]", "--out", there, "--json")
+    status, out, _ = command(capsys, *options, "--episodes", 30)
+    told = json.loads(out)
+    assert status == 0
+    assert (told["episodes"], told["total_episodes"], told["success_rate"], told["mean_return"]) == (30, 30, 1.0, 1.0)
+    assert told["bytes"] == sum(file.stat().st_size for file in there.iterdir())
+    told = json.loads(command(capsys, *options, "--episodes", 12, "--seed", 1)[1])
+    assert (told["episodes"], told["total_episodes"]) == (12, 42)
+    store = Store(there)
+    store.verify()
+    assert (len(store), store.steps) == (42, int(store.lengths.sum()))
+    assert 3 <= store.lengths.min() < store.lengths.max() <= 10
+    status, out, _ = command(capsys, "CartPole-v1", "--out", tmp_path / "poles", "--episodes", 3)
+    assert status == 0
+    assert "holds 3 episodes" in out
+
+
+def test_the_command_records_trained_agents(tmp_path, capsys):
+    corridor = 4
+    agent = ActorCritic(TMaze().observation_space, TMaze().action_space, memory="gru", dim=8, previous_reward=True)
+    agents.save(agent, tmp_path / "agent")
+    options = ("--policy", tmp_path / "agent", "--out", tmp_path / "mazes", "--json", "--episodes", 9)
+    status, out, said = command(capsys, "recurra/TMaze-v0", *options, "--env.corridor", corridor)
+    assert status == 0, said
+    assert json.loads(out)["episodes"] == 9
+    loaded = agents.load(tmp_path / "agent")
+    for one in Store(tmp_path / "mazes"):
+        state, reward, actions = None, 0.0, []
+        for t in range(one.length):
+            action, state = loaded.act(one.observations[t].copy(), state, t == 0, reward)
+            actions.append(int(action))
+            reward = one.rewards[t]
+        assert one.actions.tolist() == actions
+    status, _, said = command(capsys, "CartPole-v1", *options)
+    assert (status, said.count("\n")) == (2, 1)
+    assert "was trained with observation space" in said
+
+
+def test_what_the_user_gets_wrong_is_one_line_and_touches_nothing(tmp_path, capsys):
+    there = tmp_path / "mazes"
+    assert command(capsys, "recurra/TMaze-v0", "--out", there, "--episodes", 2)[0] == 0
+    before = {file: file.read_bytes() for file in there.iterdir()}
+    for arguments, expected in (
+        (("recurra/TMazeNoisy-v0", "--out", there), "name another folder"),
+        (("CartPole-v1", "--out", tmp_path / "new", "--policy", "oracle"), "only T-Mazes"),
+        (("CartPole-v1", "--out", tmp_path / "new", "--policy", "orakel"), "did you mean 'oracle'"),
+        (("CartPole-v1", "--out", tmp_path / "new", "--episodes", 0), "at least 1"),
+        (("CartPole-v9", "--out", tmp_path / "new"), "CartPole-v1"),
+        (("CartPole-v1",), "out"),
+        (("recurra/TMaze-v0", "--out", tmp_path / "new", "--env.coridor", 3), "corridor"),
+        (("recurra/TMaze-v0", "--out", tmp_path), "something else than trajectories"),
+    ):
+        status, out, said = command(capsys, *arguments)
+        assert (status, out, said.count("\n")) == (2, "", 1), said
+        assert expected in said
+    assert {file: file.read_bytes() for file in there.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["mazes"]

@@ -1,0 +1,97 @@
+"""Trajectories on disk, of random actions, an oracle's or a trained agent's."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from recurra.agents.shipped import find
+from recurra.envs import TMazeVector, make_streams
+from recurra.envs.tmaze import Oracle
+from recurra.envs.trajectories import Writer
+from recurra.envs.trajectories import record as act
+from recurra.errors import UserError, nearest
+from recurra.recipes.settings import require_seed
+
+
+def record(
+    env: str,
+    out: str,
+    *,
+    policy: str = "random",
+    episodes: int = 100,
+    options: dict[str, Any] | None = None,
+    environments: int = 64,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Record episodes of an environment into a folder; the Python door of ``recurra record``.
+
+    Args:
+        env: its id.
+        out: the folder: a new one, or one of the same environment's trajectories, which these are added to.
+        policy: random, oracle (which T-Mazes have), or a trained agent's run folder, checkpoint or shipped name, which
+            takes its likeliest action.
+        episodes: how many.
+        options: of the environment; an agent's own count where it was trained in this one.
+        environments: the most to act in at once.
+        seed: of the environments, and of random actions.
+        device: what an agent computes on: cpu, cuda or auto.
+
+    Returns:
+        ``out``, ``env``, ``policy``, ``episodes``, ``steps``, ``mean_return``, ``success_rate`` (None where the
+        environment tells none), ``seconds``, ``steps_per_second``, and ``total_episodes`` and ``bytes`` of the folder.
+
+    Raises:
+        UserError: if the environment, an option, the policy or the folder is wrong.
+    """
+    if episodes < 1 or environments < 1:
+        raise UserError("episodes and environments must be at least 1")
+    require_seed("seed", seed)
+    given = {**(options or {}), "id": env}
+    trained = policy not in ("random", "oracle")
+    chosen: Any = policy
+    if trained:
+        given, chosen = _agent(policy, given, device)
+    streams = make_streams(count=min(episodes, environments), **given)
+    try:
+        if trained:
+            from recurra.recipes.evaluation import check_spaces
+
+            check_spaces(chosen, streams, policy)
+        elif policy == "oracle":
+            if not isinstance(streams.env, TMazeVector):
+                raise UserError(f"{env} has no oracle, which only T-Mazes have: name a trained agent with --policy RUN")
+            chosen = Oracle()
+        spaces = {"observation_space": streams.observation_space, "action_space": streams.action_space}
+        with Writer(out, streams=streams.num, **spaces) as writer:
+            start = time.perf_counter()
+            try:
+                recorded = act(streams, chosen, writer, episodes=episodes, seed=seed)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"stopped; {out} holds {writer.episodes} whole episodes") from None
+            seconds = max(time.perf_counter() - start, 1e-9)
+    finally:
+        streams.close()
+    return {
+        "out": out,
+        "env": env,
+        "policy": policy,
+        **recorded._asdict(),
+        "seconds": round(seconds, 3),
+        "steps_per_second": round(recorded.steps / seconds, 1),
+        "total_episodes": writer.episodes,
+        "bytes": sum(file.stat().st_size for file in Path(out).iterdir()),
+    }
+
+
+def _agent(run: str, given: dict[str, Any], device: str) -> tuple[dict[str, Any], Any]:
+    """Load an agent; give the options of its environment and it."""
+    if not find(run).exists():
+        raise UserError(f"there is no policy {run!r}, nor a run of that name; {nearest(run, ('random', 'oracle'))}")
+    from recurra.recipes import devices, loading
+    from recurra.recipes.evaluation import merge
+
+    agent, known = loading.actor(run)
+    if agent.team:
+        raise UserError(f"{run} acts in a team, and agents that act alone are recorded: name another --policy")
+    return merge(known, given), agent.to(devices.device(device))
