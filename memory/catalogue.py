@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from recurra.errors import UserError, nearest
 from recurra.kernels import launching
-from recurra.memory.attention import MemoryAsContext, Samba, SlidingWindow, WithAttention
+from recurra.memory.attention import Attention, MemoryAsContext, Samba, SlidingWindow, WithAttention
 from recurra.memory.base import Memory
 from recurra.memory.miras import PRESETS, Associative, DeltaNet, LinearAttention, Retention
 from recurra.memory.none import NoMemory
 from recurra.memory.recurrent import GRU, LSTM, MinGRU, MinLSTM
-from recurra.memory.segment import ARMT, RMT, TransformerXL
+from recurra.memory.segment import ARMT, ELMUR, RMT, TransformerXL
 from recurra.memory.shared import SRMT, Alone, Pooled
 
 
@@ -86,10 +86,15 @@ _TABLE = {
     "titans_mac": _Entry(MemoryAsContext, "attention", "Behrouz et al. 2025, arXiv 2501.00663"),
     "titans_mag": _Entry(WithAttention, "attention", "Behrouz et al. 2025, arXiv 2501.00663", {"join": "gate"}),
     "titans_mal": _Entry(WithAttention, "attention", "Behrouz et al. 2025, arXiv 2501.00663", {"join": "layer"}),
+    "attention": _Entry(Attention, "attention", "Vaswani et al. 2017, arXiv 1706.03762", path="torch"),
     "window": _Entry(SlidingWindow, "attention", "Ren et al. 2024, arXiv 2406.07522", path="torch"),
     "samba": _Entry(Samba, "attention", "Ren et al. 2024, arXiv 2406.07522"),
     "rmt": _Entry(RMT, "segment", "Bulatov et al. 2022, arXiv 2207.06881", path="torch"),
+    "rate": _Entry(
+        RMT, "segment", "Cherepanov et al. 2023, arXiv 2306.09459", {"valve": "ca2", "mutual": True}, path="torch"
+    ),
     "armt": _Entry(ARMT, "segment", "Rodkin et al. 2024, arXiv 2407.04841", path="torch"),
+    "elmur": _Entry(ELMUR, "segment", "Cherepanov et al. 2025, arXiv 2510.07151", path="torch"),
     "transformer_xl": _Entry(TransformerXL, "segment", "Dai et al. 2019, arXiv 1901.02860", path="torch"),
     "associative": _Entry(Associative, "miras", "Behrouz et al. 2025, arXiv 2504.13173"),
     "srmt": _Entry(SRMT, "shared", "Sagirova et al. 2025, arXiv 2501.13200"),

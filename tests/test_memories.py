@@ -18,7 +18,13 @@ from recurra.memory.blocks import Block, ShortConvolution, SwiGLU
 
 BLOCKS = ("titans_mac", "titans_mag", "titans_mal")
 LEARNERS = ("associative", "ttt_linear", "ttt_mlp", "titans", "moneta", "yaad", "memora")  # slow: tested in few cases
-SEGMENT = ("rmt", "armt", "transformer_xl")  # in test_segment.py, with segments that a short stream goes through
+SEGMENT = (
+    "rmt",
+    "rate",
+    "elmur",
+    "armt",
+    "transformer_xl",
+)  # in test_segment.py, with segments that a short stream goes through
 MEMORIES = {
     name: lambda name=name: build(name, 8) for name in names(team=False) if name not in (*LEARNERS, *BLOCKS, *SEGMENT)
 } | {

@@ -10,14 +10,21 @@ from torch.nn import functional
 
 from recurra.errors import UserError
 from recurra.memory import Network, build, laws, stack
-from recurra.memory.segment import ARMT, RMT, TransformerXL
+from recurra.memory.segment import ARMT, ELMUR, RMT, TransformerXL
 from recurra.memory.segment.association import dpfp
+from recurra.memory.segment.valves import VALVES
 
 DIM, HEADS, HEAD, TIME = 8, 2, 4, 23
 MEMORIES = {
     "rmt": lambda: RMT(DIM, segment=4, slots=2, heads=HEADS),
     "rmt, segments of 1": lambda: RMT(DIM, segment=1, slots=1, heads=HEADS, layers=1),
     "rmt, fewer keys": lambda: RMT(DIM, segment=5, slots=3, heads=HEADS, kv_heads=1, expansion=0, replay=True),
+    **{
+        f"rate, {valve}": lambda valve=valve: build("rate", DIM, segment=4, slots=2, heads=HEADS, valve=valve)
+        for valve in VALVES
+    },
+    "elmur": lambda: ELMUR(DIM, segment=4, slots=3, heads=HEADS),
+    "elmur, blended": lambda: ELMUR(DIM, segment=3, slots=2, heads=HEADS, blend=0.3, reach=5, replay=True),
     "armt": lambda: ARMT(DIM, segment=4, slots=2, heads=HEADS),
     "armt, fewer keys": lambda: ARMT(DIM, segment=3, slots=1, heads=HEADS, kv_heads=1, layers=3, replay=True),
     "armt, by diagonals": lambda: ARMT(DIM, segment=4, slots=2, heads=HEADS, kv_heads=1, layers=3, diagonal=True),
@@ -67,11 +74,13 @@ def test_it_obeys_whatever_the_case(name, law, seed):
     laws.check(make(name), laws=[law], cases=1, seed=seed, time=20)
 
 
-@pytest.mark.parametrize("name", ["rmt", "armt", "transformer_xl"])
+@pytest.mark.parametrize("name", ["rmt", "rate", "elmur", "armt", "transformer_xl"])
 def test_a_stack_of_it_is_one_of_as_many_layers(name):
     network = stack(name, DIM, layers=3, expansion=2.0, segment=4, heads=HEADS)
     assert isinstance(network, Network)
-    assert [(layer.backbone.layers, layer.segment) for layer in network.layers] == [(3, 4)]
+    assert [(len((layer if name == "elmur" else layer.backbone).stack), layer.segment) for layer in network.layers] == [
+        (3, 4)
+    ]
     laws.check(network, cases=1, time=12, laws=["split", "first", "present"])
 
 
@@ -126,15 +135,15 @@ def answered(layer, token, scores, values):
     return token + layer.mlp.fall.weight @ (functional.silu(gate) * value)
 
 
-def rotary_layer(layer, tokens):
-    """One layer over a sequence, token by token."""
-    outputs, keys, values = [], [], []
-    for place, token in enumerate(tokens):
-        q, k, v = asked(layer, token)
-        keys.append(turned(k, place))
-        values.append(v)
-        scores = torch.stack([(turned(q, place) * key).sum(-1) for key in keys], -1) / math.sqrt(HEAD)
-        outputs.append(answered(layer, token, scores, values))
+def rotary_layer(layer, tokens, sees=lambda place: place + 1):
+    """One layer over a sequence, token by token, each of which sees the first ``sees(place)``."""
+    outputs = []
+    queries, keys, values = zip(*(asked(layer, token) for token in tokens), strict=True)
+    keys = [turned(k, place) for place, k in enumerate(keys)]
+    for place, (token, q) in enumerate(zip(tokens, queries, strict=True)):
+        end = sees(place)
+        scores = torch.stack([(turned(q, place) * key).sum(-1) for key in keys[:end]], -1) / math.sqrt(HEAD)
+        outputs.append(answered(layer, token, scores, values[:end]))
     return torch.stack(outputs)
 
 
@@ -173,6 +182,129 @@ def test_rmt(name):
             x = rotary_layer(layer, x)
         x = norm(x, memory.backbone.norm.weight)
         return x[memory.slots : memory.slots + len(tokens)], x[-memory.slots :]
+
+    x, first, present = draw()
+    close(memory(x, first=first, present=present)[0], by_hand(memory, x, first, present, read))
+
+
+def heads_of(x):
+    return x.view(HEADS, HEAD)
+
+
+def cross(valve, asking, asked):
+    """Attention of tokens over others, head by head."""
+    outputs = []
+    for token in asking:
+        q = heads_of(valve.query.weight @ token)
+        k, v = zip(
+            *((heads_of(part) for part in (valve.key_value.weight @ other).chunk(2)) for other in asked), strict=True
+        )
+        scores = torch.stack([(q * key).sum(-1) for key in k], -1) / math.sqrt(HEAD)
+        outputs.append(valve.output.weight @ torch.einsum("hn,nhd->hd", scores.softmax(-1), torch.stack(v)).flatten())
+    return torch.stack(outputs)
+
+
+def kept_by(name, valve, old, new):
+    """What each valve keeps, memory token by memory token; an LSTM's cells lie behind its hidden states."""
+    if name == "none":
+        return new
+    if name == "ca2":
+        return cross(valve, old, new.relu())
+    if name == "ca1":
+        return cross(valve, new.relu(), old)
+    if name == "gate":
+        w_r, w_z, w_g = valve.of_written.weight.chunk(3)
+        u_r, u_z = valve.of_kept.weight.chunk(2)
+        r = torch.sigmoid(new @ w_r.T + old @ u_r.T)
+        z = torch.sigmoid(new @ w_z.T + old @ u_z.T - valve.bias)
+        return (1 - z) * old + z * torch.tanh(new @ w_g.T + (r * old) @ valve.of_reset.weight.T)
+    of_new = new @ valve.cell.weight_ih.T + valve.cell.bias_ih
+    hidden = old[:, :DIM]
+    of_old = hidden @ valve.cell.weight_hh.T + valve.cell.bias_hh
+    if name == "gru":
+        (r, z, n), (r_old, z_old, n_old) = of_new.chunk(3, 1), of_old.chunk(3, 1)
+        z = torch.sigmoid(z + z_old)
+        return (1 - z) * torch.tanh(n + torch.sigmoid(r + r_old) * n_old) + z * hidden
+    i, f, g, o = (of_new + of_old).chunk(4, 1)
+    cell = torch.sigmoid(f) * old[:, DIM:] + torch.sigmoid(i) * torch.tanh(g)
+    return torch.cat((torch.sigmoid(o) * torch.tanh(cell), cell), 1)
+
+
+@pytest.mark.parametrize("name", VALVES)
+@torch.no_grad()
+def test_rate(name):
+    """Cherepanov et al. 2023 (arXiv 2306.09459): what M is read, X, what is written; a valve between the two."""
+    memory = exact(make(f"rate, {name}"))
+    slots, segment = memory.slots, memory.segment
+
+    def sees(place):
+        return slots if place < slots else place + 1 if place < slots + segment else 2 * slots + segment
+
+    def read(tokens, state):
+        old = functional.pad(memory.initial, (0, DIM * (name == "lstm"))) if state is None else state
+        x = torch.cat((old[:, :DIM], tokens, old[:, :DIM]))
+        if len(tokens) < segment:
+            x = x[: slots + len(tokens)]
+        for layer in memory.backbone.stack:
+            x = rotary_layer(layer, x, sees)
+        x = norm(x, memory.backbone.norm.weight)
+        return x[slots : slots + len(tokens)], kept_by(name, memory.valve, old, x[-slots:])
+
+    x, first, present = draw()
+    close(memory(x, first=first, present=present)[0], by_hand(memory, x, first, present, read))
+
+
+def test_a_valve_learns_from_what_is_read_after_it_unless_memory_is_detached_between_segments():
+    x = torch.randn(2, 12, DIM)
+    for horizon, learns in ((None, True), (0, False)):
+        memory = build("rate", DIM, segment=4, slots=2, heads=HEADS, horizon=horizon)
+        memory(x)[0][:, -1].sum().backward()
+        gradients = [parameter.grad for parameter in memory.valve.parameters()]
+        assert all(slope is not None and bool(slope.any()) == learns for slope in gradients) or not (
+            learns or any(slope is not None for slope in gradients)
+        )
+
+
+@pytest.mark.parametrize("name", ["elmur", "elmur, blended"])
+@torch.no_grad()
+def test_elmur(name):
+    """Cherepanov et al. 2025 (arXiv 2510.07151), token by token: a slot a segment, the one written longest ago."""
+    memory = exact(make(name))
+    count, segment = memory.slots, memory.segment
+
+    def crossed(module, asking, others, distances):
+        """``distances[i][j]``: of the asking i from the other j; None where a slot was never written."""
+        outputs = []
+        for token, far in zip(asking, distances, strict=True):
+            q = heads_of(module.query.weight @ norm(token, module.norm.weight))
+            scores, values = [], []
+            for other, distance in zip(others, far, strict=True):
+                k, v = (module.key_value.weight @ norm(other, module.asked_norm.weight)).chunk(2)
+                bias = module.bias[0 if distance is None else min(distance, memory.reach)]
+                scores.append((q * heads_of(k)).sum(-1) / math.sqrt(HEAD) + bias)
+                values.append(heads_of(v))
+            found = torch.einsum("hn,nhd->hd", torch.stack(scores, -1).softmax(-1), torch.stack(values)).flatten()
+            token = token + module.output.weight @ found
+            gate, value = (module.mlp.rise.weight @ norm(token, module.mlp_norm.weight)).chunk(2)
+            outputs.append(token + module.mlp.fall.weight @ (functional.silu(gate) * value))
+        return torch.stack(outputs)
+
+    def read(tokens, state):
+        """The state: how many segments there were, and of each layer the slots and where they were written."""
+        number, layers = state or (0, [(layer.initial, [None] * count) for layer in memory.stack])
+        x, after = tokens, []
+        for layer, (slots, anchors) in zip(memory.stack, layers, strict=True):
+            begin = number * segment
+            far = [[None if a is None else begin + t - a for a in anchors] for t in range(len(x))]
+            x = crossed(layer.reading, rotary_layer(layer.attention, x), slots, far)
+            told = crossed(layer.writing, slots, x, list(zip(*far, strict=True)))
+            never = None in anchors
+            i = anchors.index(None) if never else anchors.index(min(anchors))
+            slots, anchors = slots.clone(), list(anchors)
+            slots[i] = told[i] if never else memory.blend * told[i] + (1 - memory.blend) * slots[i]
+            anchors[i] = begin + segment - 1
+            after.append((slots, anchors))
+        return norm(x, memory.norm.weight), (number + 1, after)
 
     x, first, present = draw()
     close(memory(x, first=first, present=present)[0], by_hand(memory, x, first, present, read))
@@ -273,6 +405,9 @@ def test_transformer_xl(name):
     [
         ("rmt", {"heads": 3}, "heads that divide half its dim: 3 does not divide 8 / 2"),
         ("rmt", {"heads": 2, "kv_heads": 3}, "kv_heads must divide heads: 3 does not divide 2"),
+        ("rate", {"valve": "ca3"}, "there is no valve 'ca3'; did you mean"),
+        ("rate", {"valve_heads": 3}, "a valve's heads must divide its dim: 3 does not divide 8"),
+        ("elmur", {"blend": 2.0}, "blend must lie in 0..1, got 2.0"),
         ("armt", {"slots": 0}, "at least 1 token and 1 memory slot, got 64 and 0"),
         ("armt", {"key_dim": 0}, "key_dim and order of at least 1, got 0 and 3"),
         ("armt", {"layers": 0}, "at least one layer, got 0"),

@@ -12,11 +12,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from recurra.memory import build
 from recurra.memory import state as states
-from recurra.memory.segment import ARMT, RMT, TransformerXL
+from recurra.memory.segment import ARMT, ELMUR, RMT, TransformerXL
 
 DIM, SEGMENT = 8, 4
 KINDS = {
     "rmt": (RMT, {"slots": 2}),
+    "rate": (RMT, {"slots": 2, "valve": "ca2", "mutual": True}),
+    "elmur": (ELMUR, {"slots": 2}),
     "armt": (ARMT, {"slots": 2}),
     "transformer_xl": (TransformerXL, {}),
 }

@@ -166,11 +166,11 @@ def empty(backbone: Reader, batch: int, places: int, place: dict) -> tuple[Held,
     return tuple(Held(nothing.clone(), nothing.clone()) for _ in range(backbone.layers))
 
 
-def keep(after: tuple[Held, ...], seen: View, places: int, closes: Tensor, dtype: torch.dtype) -> tuple[Held, ...]:
+def keep(after: tuple[Any, ...], seen: View, places: int, closes: Tensor, dtype: torch.dtype) -> tuple[Any, ...]:
     """Give what is open after a pass: its first places, see `left_open`."""
 
     def kept(new: Tensor) -> Tensor:
-        laid = put(None, new, seen.target, seen.size) if seen.mask is None else new
+        laid = put(None, new, seen.target, seen.size) if seen.anew else new
         return left_open(laid, places, closes, dtype)
 
-    return tuple(Held(*map(kept, new)) for new in after)
+    return tuple(new._make(map(kept, new)) for new in after)

@@ -14,28 +14,33 @@ class View(NamedTuple):
         place: ``(batch, tokens)`` int64, among those of memory tokens and tokens alike.
         target: the same, and ``size`` where there is no token.
         size: places that there are.
-        mask: ``(batch, 1, tokens, size + 1)`` bool, which places a token sees; None where a pass begins the segment
-            of every stream, and each token sees itself and those before it in the pass.
+        mask: ``(batch, 1, tokens, size + 1)`` bool, which places a token sees; where ``anew``, which of the tokens of
+            the pass, ``(batch, 1, tokens, tokens)``, or None: itself and those before it.
+        anew: whether the pass begins the segment of every stream.
     """
 
     place: Tensor
     target: Tensor
     size: int
     mask: Tensor | None
+    anew: bool
 
 
-def view(place: Tensor, here: Tensor, size: int, *, anew: bool) -> View:
-    """Say what tokens at ``place (batch, tokens)`` see, each up to itself; those that are not ``here`` are not seen.
+def view(place: Tensor, here: Tensor, size: int, *, anew: bool, reach: Tensor | None = None) -> View:
+    """Say what tokens at ``place (batch, tokens)`` see; those that are not ``here`` are not seen.
+
+    Each sees the places up to ``reach (batch, tokens)``, by default its own.
 
     >>> seen = view(torch.tensor([[1, 2]]), torch.tensor([[True, False]]), 3, anew=False)
     >>> seen.target.tolist(), seen.mask.int().tolist()  # a place after the last holds what is not there
     ([[1, 3]], [[[[1, 1, 0, 0], [1, 1, 1, 0]]]])
     """
     index = torch.where(here, place, size)
-    if anew:
-        return View(place, index, size, None)
-    places = torch.arange(size + 1, device=place.device)
-    return View(place, index, size, (places <= place.unsqueeze(-1)).unsqueeze(1))
+    if anew and reach is None:
+        return View(place, index, size, None, anew)
+    places = place.unsqueeze(1) if anew else torch.arange(size + 1, device=place.device)
+    reach = place if reach is None else reach
+    return View(place, index, size, (places <= reach.unsqueeze(-1)).unsqueeze(1), anew)
 
 
 def put(held: Tensor | None, new: Tensor, index: Tensor, size: int) -> Tensor:

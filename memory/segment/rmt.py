@@ -4,16 +4,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recurra.errors import UserError
 from recurra.memory.segment.backbone import Backbone, Held, Reader, empty, keep
 from recurra.memory.segment.memory import SegmentMemory
 from recurra.memory.segment.parts import Gradients, Part, SegmentState
 from recurra.memory.segment.places import view
+from recurra.memory.segment.valves import valve as build_valve
 
 
 class Slots(NamedTuple):
-    """What RMT hands from segment to segment: ``tokens (batch, slots, dim)``."""
+    """What RMT hands from segment to segment: ``tokens (batch, slots, dim)``, ``2 * dim`` with an LSTM for a valve."""
 
     tokens: Tensor
 
@@ -28,6 +30,10 @@ class RMT(SegmentMemory):
     causal throughout: the tokens of a segment X_τ see the memory M_τ at its head, what is written at its tail sees
     all of them. The open segment's keys and values are in the state; when its last token has come, it is written.
 
+    RATE (Cherepanov et al. 2023, arXiv 2306.09459) lets memory tokens of a kind see each other, and has a valve between
+    what was written and what is kept, see `recurra.memory.segment.valves`: what is listed as ``rate`` is this class.
+    Its released trainer detaches memory between segments, where a valve's weights have no gradients: ``horizon=0``.
+
     Args:
         dim: width of inputs and outputs.
         segment: tokens of a segment.
@@ -36,6 +42,9 @@ class RMT(SegmentMemory):
         heads: see `Backbone`.
         kv_heads: see `Backbone`.
         expansion: see `Backbone`.
+        valve: what M_{τ+1} is made of, from M_τ and what was written: none, ca2, ca1, gate, gru or lstm.
+        valve_heads: of a valve that attends.
+        mutual: let memory tokens at the head see each other, and those at the tail too.
         horizon: see `Gradients`.
         replay: see `Gradients`.
         backbone: what reads instead of a `Backbone` of these options: a `Reader`.
@@ -55,6 +64,9 @@ class RMT(SegmentMemory):
         heads: int = 4,
         kv_heads: int | None = None,
         expansion: float = 4.0,
+        valve: str = "none",
+        valve_heads: int = 2,
+        mutual: bool = False,
         horizon: int | None = None,
         replay: bool = False,
         backbone: Any = None,
@@ -62,11 +74,12 @@ class RMT(SegmentMemory):
         super().__init__()
         if segment < 1 or slots < 1:
             raise UserError(f"a segment has at least 1 token and 1 memory slot, got {segment} and {slots}")
-        self.dim, self.segment, self.slots = dim, segment, slots
+        self.dim, self.segment, self.slots, self.mutual = dim, segment, slots, mutual
         self.gradients = Gradients(horizon, replay).checked()
         self.backbone: Reader = backbone or Backbone(
             dim, layers=layers, heads=heads, kv_heads=kv_heads, expansion=expansion
         )
+        self.valve = build_valve(valve, dim, heads=valve_heads)
         self.initial = nn.Parameter(torch.randn(slots, dim))
 
     def initial_state(
@@ -74,8 +87,9 @@ class RMT(SegmentMemory):
     ) -> SegmentState:
         """Give the learnt memory and an empty segment."""
         place = self.placement(device, dtype)
+        tokens = functional.pad(self.initial.to(**place), (0, (self.valve.width - 1) * self.dim))
         return SegmentState(
-            Slots(self.initial.to(**place).expand(batch, -1, -1)),
+            Slots(tokens.expand(batch, -1, -1)),
             empty(self.backbone, batch, self.slots + self.segment, place),
             torch.zeros(batch, dtype=torch.long, device=place["device"]),
         )
@@ -85,21 +99,29 @@ class RMT(SegmentMemory):
     ) -> tuple[Tensor, Slots, tuple[Held, ...] | None]:
         """Read part of a segment: memory at its head where it opens, and at its tail where it closes."""
         batch, time, _ = part.x.shape
-        tokens = memory.tokens.to(part.x.dtype)
+        tokens = memory.tokens[..., : self.dim].to(part.x.dtype)
         slot = torch.arange(self.slots, device=part.x.device).expand(batch, -1)
         here = torch.ones_like(slot, dtype=torch.bool)
         head = [(tokens, slot, here & part.opens.unsqueeze(1))] * part.opening
         tail = [(tokens, slot + self.slots + self.segment, here)] * part.closing
         passes = *head, (part.x, part.place + self.slots, part.present), *tail
         x, place, here = (torch.cat(parts, 1) for parts in zip(*passes, strict=True))
-        seen = view(place, here, self.segment + (2 if part.closing else 1) * self.slots, anew=part.anew)
+        size = self.segment + (2 if part.closing else 1) * self.slots
+        seen = view(place, here, size, anew=part.anew, reach=self._reach(place) if self.mutual else None)
         hidden, after = self.backbone(x, seen, held)
         begin = self.slots * part.opening
         y = hidden[:, begin : begin + time]
         if part.closing:
             written = hidden[:, -self.slots :].to(memory.tokens.dtype)
-            memory = Slots(torch.where(part.closes.reshape(-1, 1, 1), written, memory.tokens))
+            kept = self.valve(memory.tokens, written).to(memory.tokens.dtype)
+            memory = Slots(torch.where(part.closes.reshape(-1, 1, 1), kept, memory.tokens))
         if not part.kept:
             return y, memory, None
         places = self.slots + self.segment
         return y, memory, keep(after, seen, places, part.closes, memory.tokens.dtype)
+
+    def _reach(self, place: Tensor) -> Tensor:
+        """Give the last place that is seen from each: from those of memory tokens, the last of their kind."""
+        tail = self.slots + self.segment
+        reach = torch.where(place < self.slots, self.slots - 1, place)
+        return torch.where(place < tail, reach, tail + self.slots - 1)
