@@ -3,16 +3,14 @@
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from gymnasium import Space
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from recurra.agents import spaces as space_tools
+from recurra.agents.acting import Acting
 from recurra.agents.actions import Actions, exact
 from recurra.agents.encoder import Encoder, Leaves, Numbers
-from recurra.agents.hub import OnHub
 from recurra.agents.moments import Moments
 from recurra.errors import UserError
 from recurra.memory import Memory, stack
@@ -26,19 +24,7 @@ class Output(NamedTuple):
     value: Tensor
 
 
-class ActingState(NamedTuple):
-    """What an agent that is told its previous action keeps of each stream.
-
-    Attributes:
-        memory: the memory's state.
-        action: ``(batch, width)``, the last action in numbers, 0 before the first.
-    """
-
-    memory: Any
-    action: Tensor
-
-
-class ActorCritic(OnHub, nn.Module):
+class ActorCritic(Acting):
     """An actor and a critic that share an encoder and a memory.
 
     Args:
@@ -66,6 +52,7 @@ class ActorCritic(OnHub, nn.Module):
     Raises:
         UserError: if a space, the memory or an option of it is not supported.
 
+    >>> import numpy as np
     >>> from gymnasium import spaces
     >>> agent = ActorCritic(spaces.Box(-1, 1, (2,)), spaces.Discrete(4), memory="gru", dim=16)
     >>> action, state = agent.act(np.zeros((3, 2), np.float32))
@@ -212,115 +199,14 @@ class ActorCritic(OnHub, nn.Module):
         actions = self.actions.likeliest(numbers) if noise is None else self.actions.draw(numbers, noise)
         return features, actions, state
 
-    @torch.no_grad()
-    def act(
-        self,
-        obs: Any,
-        state: Any = None,
-        first: Any = None,
-        reward: Any = None,
-        *,
-        present: Any = None,
-        greedy: bool = True,
-    ) -> tuple[np.ndarray, Any]:
-        """Choose actions: the door for whoever deploys the agent.
-
-        Args:
-            obs: observations of a batch of environments as a vector environment gives them, every array
-                ``(batch, *shape)``, or of one environment without the batch axis; arrays, tensors or numbers, in dicts
-                and tuples where the space is one.
-            state: what the last call returned; None at the start of the first episode.
-            first: ``(batch,)`` bool (one bool for one environment), True where obs begins a new episode.
-            reward: ``(batch,)`` (one number for one environment), what the last action earned; only an agent with
-                ``previous_reward`` needs it, from the second step of an episode on.
-            present: ``(batch,)`` bool, False for those that are not to act; their actions say nothing.
-            greedy: take the likeliest action (a Gaussian's mean); otherwise draw one.
-
-        Returns:
-            Actions as the environment takes them, with a batch axis if obs has one, and the next state.
-
-        Raises:
-            UserError: if the observations have another form or shape, or the reward is missing.
-        """
-        seen = self.observe(obs)
-        single = self._is_single(seen)
-        if single:
-            seen = tuple(leaf.unsqueeze(0) for leaf in seen)
-        batch = len(seen[0])
-        begin = torch.full((batch,), state is None, device=self.device)
-        begin = begin if first is None else torch.as_tensor(first, dtype=torch.bool, device=self.device).reshape(-1)
-        state = self.initial_state(batch, *seen[0].shape[1 : 1 + self.team]) if state is None else state
-        memory, before = state if self.previous_action else (state, None)
-        if self.previous_reward and reward is None and not begin.all():
-            raise UserError("this agent is told its rewards: act(obs, state, first, reward)")
-        previous = self._told(before, torch.zeros(batch) if reward is None else reward)
-        flags = {} if first is None and not previous else {"first": begin}
-        if present is not None:
-            present = torch.as_tensor(present, dtype=torch.bool, device=self.device)
-            flags["present"] = present.unsqueeze(0) if single else present
-        noise = None if greedy else self.actions.noise(*seen[0].shape[: 1 + self.team])
-        _, chosen, memory = self.respond((*seen, *previous), memory, noise=noise, **flags)
-        after = ActingState(memory, self.actions.features(chosen)) if self.previous_action else memory
-        actions = self.actions.to_environment(chosen)
-        return actions[0] if single else actions, after
-
-    def initial_state(self, batch: int, agents: int | None = None) -> Any:
-        """Give the state that `act` begins ``batch`` streams, or teams of so many agents, from."""
+    def begin(self, batch: int, agents: int | None = None) -> Any:
+        """Give the memory's state at the beginning of ``batch`` streams, or teams of so many agents."""
         options: dict[str, Any] = {"agents": agents} if self.team else {}
-        memory = self.memory.initial_state(batch, **options)
-        return ActingState(memory, self.actions.no_features(batch)) if self.previous_action else memory
-
-    def previous(self, actions: Tensor, rewards: Any) -> Leaves:
-        """Give the leaves that join the next observation: what the options ask for of an action and its reward.
-
-        Args:
-            actions: a policy's, ``(batch, *action_shape)``.
-            rewards: ``(batch,)``.
-        """
-        return self._told(self.actions.features(actions) if self.previous_action else None, rewards)
-
-    def no_previous(self, batch: int) -> Leaves:
-        """Give the leaves that join the first observations."""
-        return self._told(self.actions.no_features(batch) if self.previous_action else None, torch.zeros(batch))
+        return self.memory.initial_state(batch, **options)
 
     def watch(self, tokens: Leaves, *, first: Tensor, present: Tensor) -> None:
         """Take tokens that were learnt from into account in the moments that observations are normalised by."""
         self.encoder.watch(tokens, first=first, present=present)
-
-    def _told(self, action: Tensor | None, rewards: Any) -> Leaves:
-        told = () if action is None else (action,)
-        if not self.previous_reward:
-            return told
-        kind = exact(self.critic.weight.dtype)
-        return *told, torch.as_tensor(rewards, dtype=kind, device=self.device).reshape(-1)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.critic.weight.device
-
-    def observe(self, obs: Any) -> Leaves:
-        """Take what an environment shows apart: the leaves of the observation space, in its order, as tensors.
-
-        Raises:
-            UserError: if obs is not of the form of the observation space.
-        """
-        return space_tools.tensors(self.observation_space, obs, self.device)
-
-    def _is_single(self, seen: Leaves) -> bool:
-        """Tell an observation of one environment from those of a batch."""
-        batches = set()
-        for leaf, (name, space) in zip(seen, space_tools.leaves(self.observation_space), strict=True):
-            shape = space.shape or ()
-            batch = tuple(leaf.shape[: leaf.dim() - len(shape)])
-            if leaf.shape != (*batch, *shape) or len(batch) - self.team not in (0, 1):
-                part = f"observations{', part ' * bool(name)}{name}"
-                axes = "axes of a batch and of agents, or of agents alone" if self.team else "a batch axis or without"
-                raise UserError(f"{part} have shape {shape}, with {axes}; got {tuple(leaf.shape)}")
-            batches.add(batch)
-        if len(batches) > 1:
-            raise UserError(f"the parts of the observations are of different batches: {sorted(batches)}")
-        return all(len(batch) == self.team for batch in batches)
 
     def _encode(self, tokens: Leaves | Tensor, first: Tensor | None, present: Tensor | None) -> Tensor:
         leaves = (tokens,) if isinstance(tokens, Tensor) else tokens

@@ -34,7 +34,7 @@ class OneHot(nn.Module):
 
     def __init__(self, counts: np.ndarray, lowest: np.ndarray) -> None:
         super().__init__()
-        self.axes, self.width = counts.ndim, int(counts.sum())
+        self.axes, self.size, self.width = counts.ndim, counts.size, int(counts.sum())
         owner = np.repeat(np.arange(counts.size), counts.flat)
         values = np.concatenate([np.arange(count) for count in counts.flat] or [np.zeros(0)])
         self.register_buffer("owner", torch.from_numpy(owner), persistent=False)
@@ -42,7 +42,7 @@ class OneHot(nn.Module):
 
     def forward(self, leaf: Tensor) -> Tensor:
         """Compare each number with the values that it may have."""
-        flat = leaf.reshape(*leaf.shape[: leaf.dim() - self.axes], -1)
+        flat = leaf.reshape(*leaf.shape[: leaf.dim() - self.axes], self.size)
         return flat[..., self.owner] == self.values
 
 

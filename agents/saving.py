@@ -16,13 +16,14 @@ from safetensors.torch import save as to_bytes
 from recurra.agents import hub, shipped
 from recurra.agents.actor_critic import ActorCritic
 from recurra.agents.pretrained import PretrainedReader
+from recurra.agents.rate import RATE
 from recurra.agents.reader import Reader
 from recurra.errors import UserError, nearest
 from recurra.files import whole
 
-Agent = ActorCritic | Reader
+Agent = ActorCritic | RATE | Reader
 
-_KINDS: dict[str, type[Agent]] = {kind.__name__: kind for kind in (ActorCritic, Reader, PretrainedReader)}
+_KINDS: dict[str, type[Agent]] = {kind.__name__: kind for kind in (ActorCritic, RATE, Reader, PretrainedReader)}
 
 
 def save(agent: Agent, folder: str | os.PathLike[str]) -> None:

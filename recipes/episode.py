@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from recurra.agents import ActingState, ActorCritic
+from recurra.agents import Acting, ActingState, RATEState
 from recurra.envs import TMaze
 from recurra.memory.blocks import ShortConvolutionState
 
@@ -39,7 +39,7 @@ class Recording(NamedTuple):
 
 @torch.no_grad()
 def record(
-    agent: ActorCritic, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 500
+    agent: Acting, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 500
 ) -> Recording:
     """Play an episode.
 
@@ -66,8 +66,7 @@ def record(
     while not over and len(rewards) < most:
         before = state
         action, state = agent.act(obs, before, not rewards, rewards[-1] if rewards else None, greedy=not sample)
-        memories = (one.memory if isinstance(one, ActingState) else one for one in (before, state))
-        layers = zip(*(one.layers for one in memories), strict=True)
+        layers = zip(*(_network(one).layers for one in (before, state)), strict=True)
         strengths.append([write_strength(*pair) for pair in layers])
         observations.append(obs)
         if isinstance(env.unwrapped, TMaze):
@@ -84,6 +83,13 @@ def record(
             pictures.append(str(env.render()))
     env.close()
     return Recording(observations, actions, np.array(rewards), np.array(strengths), places, pictures, captions)
+
+
+def _network(state: Any) -> Any:
+    """Give the network's state out of an agent's."""
+    while isinstance(state, ActingState | RATEState):
+        state = state.memory
+    return state
 
 
 def write_strength(before: Any, after: Any) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 
-from recurra.agents import ActorCritic
+from recurra.agents import Acting
 from recurra.agents.encoder import Leaves
 from recurra.agents.spaces import is_image
 from recurra.envs import Streams, Teams, make_streams
@@ -202,7 +202,7 @@ def _answers(runs: list[str], **how: Any) -> tuple[dict[str, Any], Callable[[str
     return result, lambda folder: gridreport.write(folder, result, traces)
 
 
-def _check(trials: list[tuple[str, ActorCritic, Any, dict[str, Any]]], report: str | None, video: str | None) -> None:
+def _check(trials: list[tuple[str, Acting, Any, dict[str, Any]]], report: str | None, video: str | None) -> None:
     """Tell what is wrong with any of the rows before the work on the first."""
     for run, agent, _, options in trials:
         streams = make_streams(count=1, **options)
@@ -220,7 +220,7 @@ def _check(trials: list[tuple[str, ActorCritic, Any, dict[str, Any]]], report: s
         reports.check(report)
 
 
-def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int, sample: bool = False) -> list[Episode]:
+def play(agent: Acting, streams: Streams, *, episodes: int, seed: int, sample: bool = False) -> list[Episode]:
     """Play episodes, as near as can be equally many in each environment, and give their figures.
 
     Args:
@@ -234,7 +234,7 @@ def play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int, samp
         return _play(agent, streams, episodes=episodes, seed=seed, sample=sample)
 
 
-def _play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int, sample: bool) -> list[Episode]:
+def _play(agent: Acting, streams: Streams, *, episodes: int, seed: int, sample: bool) -> list[Episode]:
     quota = np.full(streams.num, episodes // streams.num)
     quota[: episodes % streams.num] += 1
     device = agent.device
@@ -279,7 +279,7 @@ def _play(agent: ActorCritic, streams: Streams, *, episodes: int, seed: int, sam
 
 
 def _read_ahead(
-    agent: ActorCritic, streams: Streams, obs: Leaves, previous: Leaves, first: np.ndarray, state: Any, *, limit: int
+    agent: Acting, streams: Streams, obs: Leaves, previous: Leaves, first: np.ndarray, state: Any, *, limit: int
 ) -> tuple[np.ndarray, Leaves, Leaves, np.ndarray, Any]:
     """Read what the environments foretell, as far as the agent acts as they expect."""
     env: Any = streams.env
@@ -331,7 +331,7 @@ def _figures(played: list[Episode], seconds: float) -> dict[str, Any]:
     }
 
 
-def check_spaces(agent: ActorCritic, streams: Streams | Teams, run: str) -> None:
+def check_spaces(agent: Acting, streams: Streams | Teams, run: str) -> None:
     """Make sure that an environment is of the kind that an agent was trained in; ``run`` names it in the error.
 
     Raises:

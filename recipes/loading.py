@@ -8,11 +8,11 @@ import torch
 import yaml
 
 from recurra import agents
-from recurra.agents import ActorCritic, Reader, saving, shipped
+from recurra.agents import Acting, Reader, saving, shipped
 from recurra.errors import UserError
 
 
-def actor(run: str) -> tuple[ActorCritic, dict[str, Any]]:
+def actor(run: str) -> tuple[Acting, dict[str, Any]]:
     """Load an agent that acts, and what it was trained in: the ``env`` of its recipe, empty if that is not known.
 
     Raises:
@@ -20,7 +20,7 @@ def actor(run: str) -> tuple[ActorCritic, dict[str, Any]]:
         FileNotFoundError: if there is no such file or folder.
     """
     agent, folder = _load(run)
-    if not isinstance(agent, ActorCritic):
+    if not isinstance(agent, Acting):
         raise UserError(f"{run} is a reader and acts in no environment: recurra read DOCUMENT --reader {run}")
     return agent, _env(folder)
 
@@ -79,7 +79,8 @@ def _load(run: str) -> tuple[saving.Agent, Path]:
     if path.suffix != ".ckpt":
         return agents.load(run), path
     found = checkpoint(path)
-    weights = {name.removeprefix("agent."): value for name, value in found["state_dict"].items()}
+    mine = (item for item in found["state_dict"].items() if item[0].startswith("agent."))
+    weights = {name.removeprefix("agent."): value for name, value in mine}
     return saving.restore(found["agent"], weights, source=run), path.parent
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from recurra.agents import ActorCritic
+from recurra.agents import Acting
 from recurra.envs import make_teams
 from recurra.errors import UserError, nearest
 from recurra.files import writable
@@ -39,7 +39,7 @@ class Trial(NamedTuple):
     """A team, whose run it is of, and the rows that it is measured in."""
 
     run: str
-    agent: ActorCritic
+    agent: Acting
     cells: list[Cell]
 
 
@@ -79,7 +79,7 @@ def by_protocol(
     return {"protocol": protocol, **measured(trials, how=how)}
 
 
-def over_grid(trials: list[tuple[str, ActorCritic, dict[str, Any], dict[str, Any]]], *, how: How) -> dict[str, Any]:
+def over_grid(trials: list[tuple[str, Acting, dict[str, Any], dict[str, Any]]], *, how: How) -> dict[str, Any]:
     """Measure teams in worlds of their own.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recurra.agents import ActorCritic
+from recurra.agents import Acting, ActorCritic
 from recurra.agents.encoder import Leaves
 from recurra.agents.moments import Moments
 from recurra.agents.spaces import tensors
@@ -80,10 +80,9 @@ class _Acted:
     following: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-def fresh(agent: ActorCritic, streams: Streams | Teams) -> Any:
-    """Give the memory's state at the beginning of all streams."""
-    options: dict[str, Any] = {"agents": streams.shape[1]} if agent.team else {}
-    return agent.memory.initial_state(streams.num, **options)
+def fresh(agent: Acting, streams: Streams | Teams) -> Any:
+    """Give the state that an agent's steps begin from, in all streams."""
+    return agent.begin(streams.num, streams.shape[1] if agent.team else None)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 import recurra.envs  # noqa: F401 (registers our environments)
-from recurra.agents import ActorCritic
+from recurra.agents import Acting
 from recurra.errors import UserError
 from recurra.files import whole
 
@@ -36,7 +36,7 @@ def check(options: dict[str, Any]) -> None:
 
 
 def write(
-    path: Path, agent: ActorCritic, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 1000
+    path: Path, agent: Acting, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 1000
 ) -> None:
     """Play an episode and write what it looked like.
 
@@ -78,13 +78,14 @@ def _make(options: dict[str, Any]) -> gymnasium.Env:
     return gymnasium.make(name, **others, render_mode=mode)
 
 
-def _frames(env: gymnasium.Env, agent: ActorCritic, seed: int, sample: bool, most: int) -> Iterator[Any]:
+def _frames(env: gymnasium.Env, agent: Acting, seed: int, sample: bool, most: int) -> Iterator[Any]:
     obs, _ = env.reset(seed=seed)
     yield env.render()
-    state, over = None, False
+    state, over, reward = None, False, 0.0
     for _ in range(most):
-        action, state = agent.act(obs, state, greedy=not sample)
-        obs, _, terminated, truncated, _ = env.step(action)
+        action, state = agent.act(obs, state, reward=reward, greedy=not sample)
+        obs, earned, terminated, truncated, _ = env.step(action)
+        reward = float(earned)
         over = terminated or truncated
         yield env.render()
         if over:
