@@ -38,9 +38,7 @@ class Recording(NamedTuple):
 
 
 @torch.no_grad()
-def record(
-    agent: Acting, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 500
-) -> Recording:
+def record(agent: Acting, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 500) -> Recording:
     """Play an episode.
 
     Args:

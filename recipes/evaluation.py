@@ -238,9 +238,8 @@ def _play(agent: Acting, streams: Streams, *, episodes: int, seed: int, sample: 
     quota = np.full(streams.num, episodes // streams.num)
     quota[: episodes % streams.num] += 1
     device = agent.device
-    # A piece of a coarse memory cannot end anywhere, and of rewards a forecast tells nothing.
-    foretells = hasattr(streams.env, "forecast") and not sample
-    foretells = foretells and agent.memory.grain == 1 and not agent.previous_reward
+    # A piece of a coarse memory cannot end anywhere.
+    foretells = hasattr(streams.env, "forecast") and not sample and agent.memory.grain == 1
     ahead, most = 64, max(2, TOKENS_AHEAD // streams.num)
     shown, first = streams.reset(seed=seed)
     obs, previous = agent.observe(shown), agent.no_previous(streams.num)
@@ -288,7 +287,7 @@ def _read_ahead(
     if not longest:
         return forecast.counts, obs, previous, np.zeros(streams.num), state
     device = agent.device
-    expected = agent.previous(agent.actions.from_environment(forecast.actions), np.zeros(streams.num))
+    expected = agent.previous(agent.actions.from_environment(forecast.actions), forecast.rewards)
     repeated = states.transform(lambda leaf: leaf.unsqueeze(1).expand(-1, longest, *leaf.shape[1:]), expected)
     tokens = states.transform(
         lambda now, later: torch.cat((now.unsqueeze(1), later[:, : longest - 1]), 1),

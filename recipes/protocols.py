@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from recurra.agents import Acting
+from recurra.agents import Acting, ActorCritic
 from recurra.envs import make_teams
 from recurra.errors import UserError, nearest
 from recurra.files import writable
@@ -39,7 +39,7 @@ class Trial(NamedTuple):
     """A team, whose run it is of, and the rows that it is measured in."""
 
     run: str
-    agent: Acting
+    agent: ActorCritic
     cells: list[Cell]
 
 
@@ -72,7 +72,7 @@ def by_protocol(
     trials = []
     for run in runs:
         agent, known = loading.actor(run)
-        if not agent.team:
+        if not isinstance(agent, ActorCritic) or not agent.team:
             raise UserError(f"{run} acts alone, the protocol is of teams: recurra train bottleneck")
         cells = bottleneck.cells(run, merge(known, env), lengths=chosen["lengths"], episodes=how.episodes)
         trials.append(Trial(run, agent, cells))
@@ -94,7 +94,12 @@ def over_grid(trials: list[tuple[str, Acting, dict[str, Any], dict[str, Any]]], 
         raise UserError(f"{alone} acts alone and others in teams: measure them one by one")
     episodes = 100 if how.episodes is None else how.episodes
     return measured(
-        [Trial(run, agent, [Cell(point, options, episodes)]) for run, agent, point, options in trials], how=how
+        [
+            Trial(run, agent, [Cell(point, options, episodes)])
+            for run, agent, point, options in trials
+            if isinstance(agent, ActorCritic)  # as are all teams
+        ],
+        how=how,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recurra.agents import Acting
+from recurra.agents import ActorCritic
 from recurra.envs import Teams, make_teams
 from recurra.envs.grid import Recording
 from recurra.files import whole
@@ -49,7 +49,7 @@ class Played(NamedTuple):
     metrics: dict[str, NDArray[np.float64]]
 
 
-def play(agent: Acting, teams: Teams, *, seeds: range, sample: bool = False) -> Played:
+def play(agent: ActorCritic, teams: Teams, *, seeds: range, sample: bool = False) -> Played:
     """Play an episode in each world.
 
     Args:
@@ -84,7 +84,7 @@ def play(agent: Acting, teams: Teams, *, seeds: range, sample: bool = False) -> 
 
 
 def measure(
-    agent: Acting, options: dict[str, Any], *, episodes: int, seed: int, at_once: int, sample: bool = False
+    agent: ActorCritic, options: dict[str, Any], *, episodes: int, seed: int, at_once: int, sample: bool = False
 ) -> Played:
     """Play episodes of as many seeds, so many at once.
 
@@ -136,7 +136,7 @@ def interval(values: NDArray[np.float64]) -> list[float]:
 
 @torch.no_grad()
 def record(
-    agent: Acting, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 3000
+    agent: ActorCritic, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 3000
 ) -> tuple[Recording, dict[str, float]]:
     """Play the episode of a seed, to be drawn with how strongly agents attend to each other's memories, if they do.
 
@@ -171,7 +171,7 @@ def record(
     return recording, figures
 
 
-def draw(path: Path, agent: Acting, options: dict[str, Any], *, seed: int, sample: bool = False) -> None:
+def draw(path: Path, agent: ActorCritic, options: dict[str, Any], *, seed: int, sample: bool = False) -> None:
     """Write the episode of a seed as an SVG that plays in a browser; the folder is made where it is missing."""
     recording, _ = record(agent, options, seed=seed, sample=sample)
     path.parent.mkdir(parents=True, exist_ok=True)

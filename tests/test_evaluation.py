@@ -71,12 +71,14 @@ def played(agent: ActorCritic, kind: type[TMazeVector], corridor: Any, episodes:
 
 
 @pytest.mark.parametrize("corridor", [1, 2, 7, 40, (1, 9), (3, 40)])
-@pytest.mark.parametrize(("memory", "told"), [("gru", False), ("delta_net", False), ("gru", True)])
-def test_reading_ahead_plays_the_same_episodes_as_stepping(memory: str, told: bool, corridor: Any) -> None:
+@pytest.mark.parametrize(
+    ("memory", "told"), [("gru", ()), ("delta_net", ()), ("gru", ("previous_action", "previous_reward"))]
+)
+def test_reading_ahead_plays_the_same_episodes_as_stepping(memory: str, told: tuple[str, ...], corridor: Any) -> None:
     totals = set()
     for seed in range(4):
         for straight in (True, False):
-            agent = make_agent(memory=memory, seed=seed, straight=straight, previous_action=told)
+            agent = make_agent(memory=memory, seed=seed, straight=straight, **dict.fromkeys(told, True))
             ahead = played(agent, TMazeVector, corridor, 13, 13)
             assert ahead == played(agent, Unforetold, corridor, 13, 13)
             assert len(ahead) == 13
@@ -92,14 +94,14 @@ def test_one_maze_plays_the_same_episodes_one_after_another(straight: bool) -> N
 
 
 def test_reading_ahead_saves_steps() -> None:
-    for told, saved in (({}, True), ({"previous_action": True}, True), ({"previous_reward": True}, False)):
+    for told in ({}, {"previous_action": True}, {"previous_reward": True}):
         agent = make_agent(memory="gru", seed=0, straight=True, **told)
         streams = mazes(Watched, 4, 40)
         with torch.inference_mode():
             play(agent, streams, episodes=8, seed=0)
         assert isinstance(streams.env, Watched)
-        assert (streams.env.walked >= 8 * 40) == saved
-        assert (streams.env.calls < 40) == saved
+        assert streams.env.walked >= 8 * 40
+        assert streams.env.calls < 40
 
 
 def test_an_agent_that_lags_is_charged_for_it() -> None:

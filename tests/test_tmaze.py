@@ -413,7 +413,7 @@ def test_forecast_and_advance_are_what_stepping_gives(num, options, seed, steps,
     mazes.reset(seed=seed)
     for _ in range(steps):
         mazes.step(mostly_right(random, mazes.state_dict()))
-    actions, ahead, counts = mazes.forecast(limit)
+    actions, ahead, counts, each = mazes.forecast(limit)
     assert ahead.shape == (num, counts.max(), 4 if options["noise"] else 2)
     assert counts.min() >= 0
     assert counts.max() <= limit
@@ -429,6 +429,7 @@ def test_forecast_and_advance_are_what_stepping_gives(num, options, seed, steps,
             obs, reward, ended, _, _ = stepped.step(actions)
             total += reward
             known = step <= counts
+            np.testing.assert_array_equal(each[known], reward[known])
             assert not ended[known].any()
             np.testing.assert_array_equal(ahead[known, step - 1], obs[known])
             assert not ahead[~known, step - 1].any()

@@ -29,11 +29,13 @@ class Forecast(NamedTuple):
         observations: ``(num_envs, K, 2)`` float32, with noise 4, what the next K = max(counts) steps give, 0 beyond a
             maze's count.
         counts: ``(num_envs,)``, for how many steps this is known.
+        rewards: ``(num_envs,)``, what each of these steps earns.
     """
 
     actions: NDArray[np.int64]
     observations: NDArray[np.float32]
     counts: NDArray[np.int64]
+    rewards: NDArray[np.float64]
 
 
 class TMazeVector(gymnasium.vector.VectorEnv):
@@ -203,7 +205,11 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         observations = np.zeros((self.num_envs, len(ahead), len(seen)), dtype=np.float32)
         for place, part in enumerate(seen):
             observations[:, :, place] = part * known
-        return Forecast(np.zeros(self.num_envs, dtype=np.int64), observations, counts)
+        return Forecast(np.zeros(self.num_envs, dtype=np.int64), observations, counts, self._walking())
+
+    def _walking(self) -> NDArray[np.float64]:
+        """Give what a step to the right earns: who lags keeps lagging, who does not never will."""
+        return np.where(self._x < self._time - 2 * self._behind, -self.penalty / self._length, 0.0)
 
     def advance(self, counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Walk right ``counts (num_envs,)`` steps at once: the last observation of each and the sum of its rewards.
@@ -214,8 +220,7 @@ class TMazeVector(gymnasium.vector.VectorEnv):
         counts = np.asarray(counts)
         if (counts < 0).any() or (counts > self._length + 2 * self._behind - self._time).any():
             raise UserError("counts must be between 0 and those of a forecast made now")
-        # Who lags keeps lagging, who does not never will.
-        reward = np.where(self._x < self._time - 2 * self._behind, -self.penalty * counts / self._length, 0.0)
+        reward = self._walking() * counts
         self._x = np.minimum(self._x + counts, self._length)
         self._time += counts
         return self._observe(), reward
