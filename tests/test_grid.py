@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recurra.envs.grid import REWARDS, GridWorlds, Map, parse
-from recurra.envs.grid.fields import FAR, components, distances, ways
+from recurra.envs.grid.fields import FAR, components, distances, downhill, ways
 from recurra.envs.grid.movement import COLLISIONS, MOVES
 from recurra.envs.grid.observing import OBSERVATIONS
 from recurra.envs.grid.worlds import ON_TARGET
@@ -199,7 +199,10 @@ def test_shortest_ways(seed, height, width, density):
     goals = rng.permutation(np.flatnonzero(free))[:5]
     world, cell = np.divmod(goals, free[0].size)
     steps = distances(free, world, cell)
-    actions = ways(steps, width + 2)
+    actions = downhill(steps, width + 2)
+    many = np.arange(40) % len(world)  # as many as are searched for in another way
+    np.testing.assert_array_equal(ways(free, world[many], cell[many]), actions[many])
+    np.testing.assert_array_equal(ways(free, world, cell), actions)
     labels = components(free).reshape(3, -1)
     for one, at, found, leads in zip(world, cell, steps, actions, strict=True):
         expected = _searched(free[one], at)
@@ -209,6 +212,31 @@ def test_shortest_ways(seed, height, width, density):
         moves = leads > 0
         np.testing.assert_array_equal(moves, (found > 0) & (found < FAR))
         np.testing.assert_array_equal(found[onward[moves]], found[moves] - 1)
+
+
+@given(st.integers(0, 2**31), st.sampled_from(["random", "mazes", "rooms"]), st.integers(1, 9))
+@settings(deadline=None, max_examples=10)
+def test_ways_that_were_found_ahead_are_those_found_anew(seed, maps, agents):
+    def made():
+        rules = {"on_target": "restart", "collision_system": "soft", "reward": "way", "observation_type": "guided"}
+        return GridWorlds(worlds=3, maps=maps, agents=agents, radius=3, horizon=50, **rules)
+
+    worlds, rng, reached = made(), np.random.default_rng(seed), 0
+    obs, _ = worlds.reset(seed=seed)
+    for time in range(120):
+        # To where the way leads, if it is next to oneself, and sometimes anywhere.
+        ahead = np.stack([obs[..., 0, 3 + down, 3 + right] == 1 for down, right in MOVES], -1) * [0.1, 1, 1, 1, 1]
+        actions = np.where(rng.random((3, agents)) < 0.2, rng.integers(5, size=(3, agents)), ahead.argmax(-1))
+        if time % 10 == 9:
+            anew = made()
+            anew.load_state_dict(worlds.state_dict())
+            expected = anew.step(actions)
+        step = worlds.step(actions)
+        if time % 10 == 9:
+            np.testing.assert_array_equal(step.obs, expected.obs)
+            np.testing.assert_array_equal(step.reward, expected.reward)
+        obs, reached = step.obs, reached + np.nan_to_num(step.metrics["avg_throughput"]).sum()
+    assert reached > 0
 
 
 def _searched(free, start):

@@ -1,5 +1,6 @@
 """POGEMA's observations, and SRMT's, of agents on a board."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,29 @@ class Observer:
         """Find some agents' ways to their goals; goals of all: ``(worlds, agents, 2)``."""
         if self._guide is not None:
             self._guide.plan(agents, self._board.cells(goals).reshape(-1)[agents], self._board.free)
+
+    def go_on(
+        self,
+        agents: NDArray[np.int64],
+        goals: NDArray[np.int64],
+        members: NDArray[np.bool_],
+        after: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    ) -> None:
+        """Find some agents' ways to goals that follow those before: see `Guide.go_on`.
+
+        Args:
+            agents: ``(count,)``, which.
+            goals: ``(worlds, agents, 2)``, of all.
+            members: ``(worlds, agents)``, who there is.
+            after: gives the places of further goals ``(worlds, agents, 2)``; those of the asked are read.
+        """
+        if self._guide is not None:
+            now = self._board.cells(goals).reshape(-1)[agents]
+
+            def following(who: NDArray[np.int64]) -> NDArray[np.int64]:
+                return self._board.cells(after(who)).reshape(-1)[who]
+
+            self._guide.go_on(agents, now, self._board.free, np.flatnonzero(members), following)
 
     def leads(self, cells: NDArray[np.int64]) -> NDArray[np.int8]:
         """Give the action along each agent's way ``(worlds * agents,)``; 0 if there is none, or none is wanted."""
@@ -102,8 +126,8 @@ class Observer:
         assert self._guide is not None
         everyone = (which[:, None] * self._agents + np.arange(self._agents)).reshape(-1)
         goals = self._board.cells(goal)
-        squares[:, 0] *= -1
-        self._guide.drawn(squares[:, 0], everyone, cells, goals[which].reshape(-1))
+        np.negative(squares[:, 0], out=squares[:, 0])
+        np.copyto(squares[:, 0], 1, where=self._guide.drawn(everyone, cells, goals[which].reshape(-1)))
         squares[:, 2] = self._board.marks_around(cells, goals[present])
         own = np.flatnonzero(present[which].reshape(-1) & (np.abs(ahead) <= self._board.radius).all(1))
         place = ahead[own] + self._board.radius

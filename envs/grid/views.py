@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 Cells = NDArray[np.int64]
 Plane = NDArray[np.float32]
 
+_WAY, _RIM = np.int8(1), np.int8(2)
+
 
 def crops(planes: Plane, at: Cells, radius: int, width: int, *, count: int = 1, blank: int = 0) -> Plane:
     """Cut the square around each cell out of planes.
@@ -46,7 +48,7 @@ def point(squares: Plane, ahead: Cells) -> None:
 
 def paths(
     at: Cells, goals: Cells, ways: NDArray[np.int8], tables: Cells, *, width: int, radius: int
-) -> tuple[Cells, Cells]:
+) -> NDArray[np.bool_]:
     """Follow each agent's shortest way until it leaves what the agent sees.
 
     Args:
@@ -58,26 +60,20 @@ def paths(
         radius: of the view.
 
     Returns:
-        Pairs of agents and places in their squares (row times side plus column): the agent's own place, where there is
-        a way, and all along it.
+        ``(agents, 2 radius + 1, 2 radius + 1)``: the agent's own place, where there is a way, and all along it.
     """
-    side = 2 * radius + 1
-    leads = np.array((0, -width, width, -1, 1))
-    agents = np.arange(len(at))
-    place = at
-    row, column = np.divmod(at, width)
-    going = (ways[tables, at] > 0) | (at == goals)
-    found = []
-    while True:
-        agents, place = agents[going], place[going]
-        if not len(agents):
-            break
-        here_row, here_column = np.divmod(place, width)
-        down, right = here_row - row[agents] + radius, here_column - column[agents] + radius
-        seen = (down >= 0) & (down < side) & (right >= 0) & (right < side)
-        agents, place = agents[seen], place[seen]
-        found.append(np.stack((agents, (down * side + right)[seen])))
-        action = ways[tables[agents], place]
-        place, going = place + leads[action], action > 0
-    told = np.concatenate(found, axis=1) if found else np.empty((2, 0), dtype=np.int64)
-    return told[0], told[1]
+    side = 2 * radius + 3  # a rim around the view, where ways end
+    drawn = np.full((len(at), side, side), _RIM)
+    drawn[:, 1:-1, 1:-1] = 0
+    flat, actions = drawn.reshape(-1), ways.reshape(-1)
+    leads, steps = (np.array((0, -row, row, -1, 1)) for row in (width, side))
+    cell = tables * ways.shape[1] + at
+    going = (actions[cell] > 0) | (at == goals)
+    cell, place = cell[going], (np.arange(len(at)) * side * side + side * side // 2)[going]
+    while len(cell):
+        flat[place] = _WAY
+        action = actions[cell]
+        cell, place = cell + leads[action], place + steps[action]
+        on = flat[place] == 0  # neither on the rim nor, at the goal, where it was
+        cell, place = cell[on], place[on]
+    return drawn[:, 1:-1, 1:-1] == _WAY

@@ -288,18 +288,30 @@ class GridWorlds:
 
     def _send_on(self, world: NDArray[np.int64], agent: NDArray[np.int64]) -> None:
         """Give their next goals to agents that reached theirs."""
-        counts = self._scores.reached[world, agent]
-        draws = self._draws[world]
+        self._goal[world, agent] = self._following(world, agent, self._scores.reached[world, agent])
+        self._observer.go_on(world * self.num_agents + agent, self._goal, self._member, self._after)
+
+    def _after(self, agents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give all goals, of agents those that they are sent to next: ``(worlds, agents, 2)``."""
+        world, agent = np.divmod(agents, self.num_agents)
+        goals = self._goal.copy()
+        goals[world, agent] = self._following(world, agent, self._scores.reached[world, agent] + 1)
+        return goals
+
+    def _following(
+        self, world: NDArray[np.int64], agent: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Give where agents are sent from their goals, ``(count, 2)``, the ``counts``-th of their episode."""
+        draws, goals = self._draws[world], self._goal[world, agent]
         if draws.any():
             of, who = world[draws], agent[draws]
-            drawn = numbers(self._key[of], who, counts[draws])
-            self._goal[of, who] = self._targets.another(of, self._goal[of, who], drawn)
-        given = zip(world[~draws].tolist(), agent[~draws].tolist(), counts[~draws].tolist(), strict=True)
-        for one, each, count in given:
-            goals = self._maps[one].goals
-            assert goals is not None
-            self._goal[one, each] = goals[each][count % len(goals[each])]
-        self._plan(world * self.num_agents + agent)
+            goals[draws] = self._targets.another(of, goals[draws], numbers(self._key[of], who, counts[draws]))
+        for which in np.flatnonzero(~draws).tolist():
+            given = self._maps[world[which]].goals
+            assert given is not None
+            own = given[agent[which]]
+            goals[which] = own[counts[which] % len(own)]
+        return goals
 
     # What others set, draw, save and restore
 
