@@ -10,9 +10,9 @@ from torch.distributions import Distribution
 from recurra.agents import spaces as space_tools
 from recurra.agents.acting import Acting
 from recurra.agents.actions import Actions, exact
-from recurra.agents.encoder import Encoder, Leaves, Numbers
+from recurra.agents.encoder import ENCODERS, Encoder, Leaves, Numbers
 from recurra.agents.moments import Moments
-from recurra.errors import UserError
+from recurra.errors import UserError, nearest
 from recurra.memory import Memory, stack
 from recurra.memory.shared import Alone
 
@@ -41,6 +41,9 @@ class ActorCritic(Acting):
         previous_reward: tell it the last reward, which `act` then takes.
         normalize_observations: normalise numbers that are observed, and the last reward, by running moments, which
             learning updates (`watch`) and which are saved with the weights.
+        encoder: how planes of numbers, such as a grid world's, are encoded: ``plain``, laid in a row, or ``residual``,
+            see `recurra.agents.encoder.Residual`.
+        encoder_options: the residual encoder's: ``filters``, ``blocks``.
         team: act for teams: the spaces are those of one agent, all act by the same weights, and share the memory if it
             is a team's; any other is each agent's own (`recurra.memory.shared.Alone`). What is said of a batch below is
             then ``(batch, agents)``, and of a batch and time ``(batch, time, agents)``, but for ``first``, which is the
@@ -73,9 +76,15 @@ class ActorCritic(Acting):
         previous_action: bool = False,
         previous_reward: bool = False,
         normalize_observations: bool = False,
+        encoder: str = "plain",
+        encoder_options: dict[str, Any] | None = None,
         team: bool = False,
     ) -> None:
         super().__init__()
+        if encoder not in ENCODERS:
+            raise UserError(f"there is no encoder {encoder!r}; {nearest(encoder, ENCODERS)}")
+        if encoder_options and encoder != "residual":
+            raise UserError("encoder_options are the residual encoder's: name it with encoder")
         if team and (previous_action or previous_reward or normalize_observations):
             raise UserError("a team has no previous_action, previous_reward or normalize_observations: leave them out")
         space_tools.check(observation_space, "observation")
@@ -92,13 +101,18 @@ class ActorCritic(Acting):
             "previous_action": previous_action,
             "previous_reward": previous_reward,
             "normalize_observations": normalize_observations,
+            "encoder": encoder,
+            "encoder_options": dict(encoder_options or {}),
             "team": team,
         }
         self.actions = Actions(action_space)
         self.previous_action, self.previous_reward = previous_action, previous_reward
         previous = [Numbers((self.actions.width,))] * previous_action
         previous += [Numbers((), normalize=normalize_observations)] * previous_reward
-        self.encoder = Encoder(observation_space, dim, previous=previous, normalize=normalize_observations)
+        residual = self.config["encoder_options"] if encoder == "residual" else None
+        self.encoder = Encoder(
+            observation_space, dim, previous=previous, normalize=normalize_observations, residual=residual
+        )
         self.team = team
         self.memory: Memory = stack(
             memory, dim, layers=layers, expansion=expansion, memory_options=self.config["memory_options"]

@@ -260,6 +260,8 @@ class ActingRecipe(Recipe):
         previous_action: tell the agent its last action with each observation.
         previous_reward: tell it the last reward too.
         normalize_observations: normalise numbers that are observed by their running mean and deviation.
+        encoder: how planes of numbers, a grid world's, are encoded: plain, in a row; residual, SRMT's convolutions.
+        encoder_options: the residual encoder's, filters and blocks.
         team: the agents of a grid world are a team that shares a memory; environments and steps are those of worlds.
         compile: have torch compile what is computed over and over: a minute or more at the start, then quicker updates.
         ppo: how the agent learns.
@@ -273,6 +275,8 @@ class ActingRecipe(Recipe):
     previous_action: bool = False
     previous_reward: bool = False
     normalize_observations: bool = False
+    encoder: str = "plain"
+    encoder_options: dict[str, Any] = field(default_factory=dict)
     team: bool = False
     compile: bool = False
     ppo: PPOOptions = field(default_factory=PPOOptions)

@@ -150,7 +150,7 @@ def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
             else:
                 options[option] = value
     streams = make(name, recipe.environments // recipe.devices, **options)
-    about = ("previous_action", "previous_reward", "normalize_observations", "team")
+    about = ("previous_action", "previous_reward", "normalize_observations", "encoder", "encoder_options", "team")
     told = {name: getattr(recipe, name) for name in about}
     agent = ActorCritic(streams.observation_space, streams.action_space, **network, **told)
     seed = recipe.seed

@@ -117,6 +117,28 @@ def test_a_team_acts_together_or_as_a_batch_and_is_saved(memory: str, tmp_path: 
         agent.act(obs[0, 0])
 
 
+def test_the_residual_encoder_has_the_papers_sizes_and_learns_from_who_is_there():
+    teams = worlds()
+    options: dict[str, Any] = {"memory": "srmt", "dim": 16, "team": True, "encoder": "residual"}
+    agent = ActorCritic(teams.observation_space, teams.action_space, **options, encoder_options={"filters": 8})
+    # A layer of 3 to 8 filters and a block of two layers, 3 by 3 and a bias each; 8 filters of 5 by 5 cells to 16.
+    sizes = [(3 * 9 + 1) * 8, 2 * (8 * 9 + 1) * 8, (8 * 25 + 1) * 16]
+    assert sum(weight.numel() for weight in agent.encoder.parameters()) == sum(sizes)
+    seen = torch.randn(4, 2, 3, 5, 5, requires_grad=True)
+    present = torch.tensor([[True, False]] * 4)
+    holes = seen.masked_fill(~present[..., None, None, None], math.nan)
+    features = agent.encoder((holes,), present=present)
+    torch.testing.assert_close(features[:, 0], agent.encoder((seen,))[:, 0])
+    grads = torch.autograd.grad(features.sum(), list(agent.encoder.parameters()))
+    assert all(bool(grad.isfinite().all()) and bool(grad.any()) for grad in grads)
+    with pytest.raises(UserError, match="there is no encoder 'residul'; did you mean 'residual'"):
+        ActorCritic(teams.observation_space, teams.action_space, **options | {"encoder": "residul"})
+    with pytest.raises(UserError, match="has no 'filter'"):
+        ActorCritic(teams.observation_space, teams.action_space, **options, encoder_options={"filter": 8})
+    with pytest.raises(UserError, match="is of planes of numbers"):
+        ActorCritic(teams.action_space, teams.action_space, **options)
+
+
 def test_teams_of_other_sizes_act_by_the_same_weights():
     teams = worlds(maps="bottleneck", agents=6)
     obs, _ = teams.reset(seed=0)
