@@ -127,11 +127,17 @@ def evaluate(arguments: list[str]) -> Answer:
         "--episodes", type=int | None, default=None, help="how many, each row (default: 100, or the protocol's)"
     )
     parser.add_argument(
-        "--protocol", type=str | None, default=None, help="bottleneck: SRMT's, for teams, over lengths of corridors"
+        "--protocol",
+        type=str | None,
+        default=None,
+        help="of teams: bottleneck, SRMT's, over lengths of corridors; pogema, its benchmark, beside published figures",
     )
     parser.add_argument(
-        "--lengths", type=Any, default=None, help="of the protocol's corridors: 30,400 (default: all 58 of them)"
+        "--lengths", type=Any, default=None, help="of bottleneck's corridors: 30,400 (default: all 58 of them)"
     )
+    parser.add_argument("--kinds", type=Any, default=None, help="of pogema's maps: random,mazes,warehouse,puzzles")
+    parser.add_argument("--sizes", type=Any, default=None, help="of pogema's teams: 8,16 (default: the benchmark's)")
+    parser.add_argument("--tasks", type=Any, default=None, help="of pogema's: lifelong,one-shot")
     parser.add_argument(
         "--sample", type=bool, default=False, help="draw actions, by the seed, instead of taking the likeliest"
     )
@@ -151,8 +157,9 @@ def evaluate(arguments: list[str]) -> Answer:
     options = parsing.parse(parser, arguments).as_dict()
     del options["json"], options["config"]
     options["grid"] = {name: parsing.values(given) for name, given in options["grid"].items()}
-    if options["lengths"] is not None:
-        options["lengths"] = parsing.values(options["lengths"])
+    for name in ("lengths", "kinds", "sizes", "tasks"):
+        if options[name] is not None:
+            options[name] = parsing.values(options[name])
     from recurra.recipes.evaluation import evaluate as measure
 
     result = measure(options.pop("runs"), **options)
@@ -160,19 +167,37 @@ def evaluate(arguments: list[str]) -> Answer:
     hidden = ["run", "env", "std_return", "seconds", "steps_per_second", "video"]
     hidden += ["mean_return", "by_depth"] if "by_depth" in result["rows"][0] else ["task"]
     if "protocol" in result:
-        hidden += ["episodes", "success_rate", "mean_return", "mean_length"]
+        hidden += ["episodes", "success_rate", "mean_return", "mean_length", "makespan"]
+        hidden += [name for name in result["rows"][0] if all(row[name] is None for row in result["rows"])]
+        hidden = [name for name in hidden if name != "task"] if result["protocol"] == "pogema" else hidden
+    hidden += [name for name in result["rows"][0] if name.endswith("_95")]
     rows = [
-        {"run": runs.index(row["run"]) + 1} | {name: _span(value) for name, value in row.items() if name not in hidden}
+        {"run": runs.index(row["run"]) + 1}
+        | {name: _span(value, row.get(f"{name}_95")) for name, value in row.items() if name not in hidden}
         for row in result["rows"]
     ]
     parts: list[Any] = [_table(rows), *(f"run {number}: {run}" for number, run in enumerate(runs, 1))]
+    if result.get("published"):
+        parts += ["published:", _table(_by_agents(result["published"]))]
     parts += [f"video: {row['video']}" for row in result["rows"] if "video" in row]
     return result, [*parts, f"report: {result['report']}"] if "report" in result else parts
 
 
-def _span(value: Any) -> Any:
-    """Write an interval, a list of two numbers, as one cell."""
-    return " to ".join(f"{bound:.4g}" for bound in value) if isinstance(value, list) else value
+def _by_agents(published: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lay figures of several sizes of teams side by side."""
+    sizes = sorted({row["agents"] for row in published})
+    lines: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in published:
+        (figure,) = row.keys() - {"model", "kind", "task", "agents"}
+        about = {"model": row["model"], "kind": row["kind"], "task": row["task"], "figure": figure}
+        line = lines.setdefault(tuple(about.values()), about | {str(size): None for size in sizes})
+        line[str(row["agents"])] = row[figure]
+    return list(lines.values())
+
+
+def _span(value: Any, interval: list[float] | None) -> Any:
+    """Write a figure and its interval, if it has one, as one cell."""
+    return value if interval is None else f"{shown(value)} ({' to '.join(f'{bound:.3g}' for bound in interval)})"
 
 
 def read(arguments: list[str]) -> Answer:

@@ -43,6 +43,9 @@ def evaluate(
     data: str | None = None,
     protocol: str | None = None,
     lengths: list[int] | None = None,
+    kinds: list[str] | None = None,
+    sizes: list[int] | None = None,
+    tasks: list[str] | None = None,
     sample: bool = False,
     trace: bool = False,
 ) -> dict[str, Any]:
@@ -68,8 +71,11 @@ def evaluate(
         report: a folder to write an HTML report to.
         video: a folder to write moving pictures to: for each row, the first episode of its seed; of teams as SVG.
         data: BABILong's published files to read, where runs answer questions.
-        protocol: a published one instead of a grid: bottleneck, see `recurra.recipes.bottleneck`.
-        lengths: of its corridors; None are all that it has.
+        protocol: a published one instead of a grid: bottleneck or pogema, see the modules of these names.
+        lengths: of bottleneck's corridors; None are all that it has.
+        kinds: of pogema's maps: random, mazes, warehouse, puzzles; None are all.
+        sizes: of pogema's teams; None are the benchmark's.
+        tasks: of pogema's: lifelong, one-shot; None are both.
         sample: draw actions from the policy, by the seed: alike agents that take their likeliest action can block each
             other for ever.
         trace: show in the report where in each row's first document its first answer was read.
@@ -88,6 +94,7 @@ def evaluate(
     if environments < 1 or (episodes is not None and episodes < 1):
         raise UserError("episodes and environments must be at least 1")
     require_seed("seed", seed)
+    chosen = {"lengths": lengths, "kinds": kinds, "sizes": sizes, "tasks": tasks}
     if protocol is not None:
         for name, given in (("grid", grid), ("data", data), ("trace", trace)):
             if given:
@@ -95,9 +102,10 @@ def evaluate(
         from recurra.recipes import protocols
 
         how = protocols.How(episodes, environments, seed, device, precision, sample, report, video)
-        return protocols.by_protocol(runs, protocol, {"lengths": lengths}, env=env, how=how)
-    if lengths is not None:
-        raise UserError("--lengths are of a protocol: --protocol bottleneck")
+        return protocols.by_protocol(runs, protocol, chosen, env=env, how=how)
+    if any(given is not None for given in chosen.values()):
+        name = next(name for name, given in chosen.items() if given is not None)
+        raise UserError(f"--{name} are of a protocol: --protocol {'bottleneck' if name == 'lengths' else 'pogema'}")
     episodes = 100 if episodes is None else episodes
     for name, values in grid.items():
         if not values:

@@ -1,6 +1,7 @@
 """Teams measured: in worlds of their own, over a grid of options, or by a published protocol."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +11,12 @@ from recurra.agents import Acting, ActorCritic
 from recurra.envs import make_teams
 from recurra.errors import UserError, nearest
 from recurra.files import writable
-from recurra.recipes import bottleneck, devices, loading, teams
+from recurra.recipes import bottleneck, devices, loading, pogema, teams
 from recurra.recipes.evaluation import check_spaces, merge
 from recurra.recipes.settings import require_seed
 from recurra.recipes.teams import Cell
 
-PROTOCOLS = {"bottleneck": ("lengths",)}
+PROTOCOLS = {"bottleneck": ("lengths",), "pogema": ("kinds", "sizes", "tasks")}
 """By name, which of the options that choose among a protocol's rows each takes."""
 
 _SHOWN = 3
@@ -74,9 +75,11 @@ def by_protocol(
         agent, known = loading.actor(run)
         if not isinstance(agent, ActorCritic) or not agent.team:
             raise UserError(f"{run} acts alone, the protocol is of teams: recurra train bottleneck")
-        cells = bottleneck.cells(run, merge(known, env), lengths=chosen["lengths"], episodes=how.episodes)
-        trials.append(Trial(run, agent, cells))
-    return {"protocol": protocol, **measured(trials, how=how)}
+        rows: dict[str, Any] = {name: chosen[name] for name in PROTOCOLS[protocol]} | {"episodes": how.episodes}
+        find = bottleneck.cells if protocol == "bottleneck" else pogema.cells
+        trials.append(Trial(run, agent, find(run, merge(known, env), **rows)))
+    beside = pogema.beside if protocol == "pogema" else None
+    return {"protocol": protocol, **measured(trials, how=how, beside=beside)}
 
 
 def over_grid(trials: list[tuple[str, Acting, dict[str, Any], dict[str, Any]]], *, how: How) -> dict[str, Any]:
@@ -103,8 +106,16 @@ def over_grid(trials: list[tuple[str, Acting, dict[str, Any], dict[str, Any]]], 
     )
 
 
-def measured(trials: list[Trial], *, how: How) -> dict[str, Any]:
-    """Measure teams in their cells, and write report and drawings; see `recurra.recipes.evaluation.evaluate`."""
+def measured(
+    trials: list[Trial], *, how: How, beside: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
+) -> dict[str, Any]:
+    """Measure teams in their cells, and write report and drawings; see `recurra.recipes.evaluation.evaluate`.
+
+    Args:
+        trials: the teams.
+        how: as there.
+        beside: gives what others published of what rows measure.
+    """
     require_seed("seed + episodes", how.seed + max(cell.episodes for trial in trials for cell in trial.cells))
     where = devices.device(how.device)
     computing = devices.precision(how.precision, where)
@@ -127,7 +138,11 @@ def measured(trials: list[Trial], *, how: How) -> dict[str, Any]:
                 row["video"] = str(drawing)
             rows.append(row)
     names = ("run", "env", "episodes", "success_rate", "mean_return", "std_return")
-    result = {name: rows[0][name] for name in names} | {"rows": rows}
+    everything = dict.fromkeys(name for row in rows for name in row)
+    rows = [{name: row.get(name) for name in everything} for row in rows]  # some rules have other figures
+    result: dict[str, Any] = {name: rows[0][name] for name in names} | {"rows": rows}
+    if beside is not None:
+        result["published"] = beside(rows)
     if how.report is not None:
         from recurra.recipes import teamreport
 

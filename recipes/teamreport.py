@@ -38,6 +38,8 @@ def write(
     if axis is not None and names:
         plot(rows, axes, axis, names, page.with_name("plot.svg"))
         body.append(f'<img src="plot.svg" alt="{html.escape(", ".join(names))} by {html.escape(axis)}">')
+    if result.get("published"):
+        body += ["<h2>Published</h2>", beside(result["published"])]
     body.append(f"<h2>Episodes</h2>\n<p>{_ABOUT}</p>")
     for number, (point, recording, came) in enumerate(episodes, 1):
         recording.save(page.with_name(f"episode-{number}.svg"))
@@ -54,10 +56,20 @@ def figures(rows: list[dict[str, Any]], axes: list[str], names: list[str]) -> st
     """Write each row's figures, with where their means lie in 95 of 100 resamplings."""
     lines = []
     for row in rows:
-        told = [f"{shown(row[name])} ({' to '.join(map(shown, row[f'{name}_95']))})" for name in names]
+        told = [_with_interval(row[name], row[f"{name}_95"]) for name in names]
         about = [shown(row[name]) for name in ("run", "memory", *axes, "episodes")]
         lines.append([*about, *told, shown(row["mean_return"]), shown(row["mean_length"])])
     return table(["run", "memory", *axes, "episodes", *names, "mean return", "mean length"], lines)
+
+
+def _with_interval(figure: float | None, interval: list[float] | None) -> str:
+    return shown(None) if interval is None else f"{shown(figure)} ({' to '.join(map(shown, interval))})"
+
+
+def beside(published: list[dict[str, Any]]) -> str:
+    """Write what others reached."""
+    names = list(dict.fromkeys(name for row in published for name in row))
+    return table(names, [[shown(row.get(name)) for name in names] for row in published])
 
 
 def numeric(rows: list[dict[str, Any]], axes: list[str]) -> str | None:
@@ -80,7 +92,9 @@ def plot(rows: list[dict[str, Any]], axes: list[str], axis: str, names: list[str
         lines.setdefault(label, []).append(row)
     for name, part in zip(names, parts, strict=True):
         for label, own in lines.items():
-            own = sorted(own, key=lambda row: row[axis])
+            own = sorted((row for row in own if row[name] is not None), key=lambda row: row[axis])
+            if not own:
+                continue
             at = [row[axis] for row in own]
             (line,) = part.plot(at, [row[name] for row in own], marker="o", markersize=3, label=label)
             low, high = zip(*(row[f"{name}_95"] for row in own), strict=True)

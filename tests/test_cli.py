@@ -263,6 +263,15 @@ MISTAKES = {
         ["eval", "bottleneck-sparse", "--protocol", "bottleneck", "--lengths", "3,long"],
         "lengths are whole numbers",
     ),
+    "lengths of another protocol": (
+        ["eval", "bottleneck-sparse", "--protocol", "pogema", "--lengths", "3"],
+        "--lengths are those of the protocol bottleneck",
+    ),
+    "kind that there is not": (
+        ["eval", "bottleneck-sparse", "--protocol", "pogema", "--kinds", "maze"],
+        "there is no kind 'maze'; did you mean 'mazes'",
+    ),
+    "sizes without a protocol": (["eval", "{agent}", "--sizes", "8"], "--sizes are of a protocol: --protocol pogema"),
     "lengths without a protocol": (["eval", "{agent}", "--lengths", "3"], "--lengths are of a protocol"),
     "no GPU": (["train", "tmaze", "--device", "cuda"], "no GPU"),
     "unknown device": (["train", "tmaze", "--device", "tpu"], "device must be"),

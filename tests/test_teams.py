@@ -13,9 +13,11 @@ from recurra import agents
 from recurra.agents import ActorCritic
 from recurra.agents.saving import save
 from recurra.envs import Teams, make_streams, make_teams
+from recurra.envs.grid import pogema_instance, validation
+from recurra.envs.grid.movement import MOVES
 from recurra.errors import UserError
 from recurra.memory import state as states
-from recurra.recipes import bottleneck, cli, evaluate, train
+from recurra.recipes import bottleneck, cli, evaluate, pogema, train
 from recurra.recipes.ppo import advantages, losses, sequences
 from recurra.recipes.rollout import Collector, Rollout
 from recurra.recipes.settings import PPOOptions
@@ -327,6 +329,63 @@ def test_drawn_actions_are_those_of_the_seed(run: str):
     agent, before = make_agent(teams), torch.get_rng_state()
     play(agent, teams, seeds=range(2), sample=True)
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's numbers move
+
+
+# POGEMA's benchmark ---------------------------------------------------------------------------------------------------
+
+
+def test_the_benchmarks_rows_and_what_others_reached(run: str):
+    asked: dict[str, Any] = {"protocol": "pogema", "kinds": ["puzzles", "mazes"], "sizes": [2, 8], "episodes": 3}
+    found = [pogema.cells(run, {}, **{name: asked[name] for name in ("kinds", "sizes", "episodes")}, tasks=None)]
+    assert len(found[0]) == 8
+    assert len(pogema.cells(run, {}, kinds=None, sizes=None, tasks=["lifelong"], episodes=None)) == 6 + 6 + 6 + 3
+    small = {**asked, "kinds": ["puzzles"], "sizes": [2]}
+    result = evaluate(run, **small)
+    lifelong, one_shot = result["rows"]
+    assert (lifelong["kind"], lifelong["task"], lifelong["agents"], lifelong["episodes"]) == (
+        "puzzles",
+        "lifelong",
+        2,
+        3,
+    )
+    assert lifelong["mean_length"] == 256
+    assert lifelong["CSR"] is one_shot["avg_throughput"] is None
+    assert one_shot["mean_length"] <= 128
+    low, high = lifelong["avg_throughput_95"]
+    assert low <= lifelong["avg_throughput"] <= high
+    told = {(row["model"], row["task"]): row for row in result["published"]}
+    assert told["Follower", "lifelong"]["avg_throughput"] == 0.359
+    assert told["DCC", "one-shot"]["CSR"] == 0.89
+    assert {row["agents"] for row in result["published"]} == {2}
+    apart = evaluate(run, **small, environments=2)["rows"]
+    assert [row["mean_return"] for row in apart] == [row["mean_return"] for row in result["rows"]]
+
+
+def test_a_seed_names_an_episode_of_the_benchmark():
+    (cell,) = pogema.cells("run", {}, kinds=["mazes"], sizes=[8], tasks=["one-shot"], episodes=None)
+    assert cell.episodes == 128
+    teams = make_teams(count=2, **cell.options)
+    teams.reset(seed=[3, 130])  # the 128 maps begin again, with other teams
+    for map, number, seed in zip(teams.env.maps, (3, 2), (0, 1), strict=True):
+        expected = pogema_instance(validation("mazes", number), 8, seed)
+        assert map.text() == expected.text()
+
+
+def test_one_who_goes_the_drawn_way_comes_to_goals():
+    (cell,) = pogema.cells("run", {"observation_type": "guided"}, kinds=["random"], sizes=[1], tasks=["lifelong"],
+                           episodes=None)  # fmt: skip
+    worlds = make_teams(count=4, **cell.options).env
+    obs, _ = worlds.reset(seed=list(range(4)))
+    metrics: dict[str, Any] = {}
+    for _ in range(256):
+        middle = obs.shape[-1] // 2
+        ways = np.stack([obs[:, :, 0, middle + down, middle + right] for down, right in MOVES], -1)
+        fresh = ways * [0.5, 1, 1, 1, 1]
+        step = worlds.step(fresh.argmax(-1))
+        obs, metrics = step.obs, step.metrics
+    # Alone on such maps a goal is 12 steps away or so: more than one in 30, less than one in 5.
+    assert (metrics["avg_throughput"] > 1 / 30).all()
+    assert (metrics["avg_throughput"] < 1 / 5).all()
 
 
 # Reports and drawings -------------------------------------------------------------------------------------------------
