@@ -299,6 +299,7 @@ def bench(arguments: list[str]) -> Answer:
         "mlp_memory": "the operation of the MLP memories, beside what products of matrices can do",
         "rl": "environment steps per second of agents",
         "grid": "environment steps per second of grid worlds",
+        "teams": "steps per second of teams: their worlds, acting in them, training",
         "segment": "diagonal batching of a segment memory, beside segment by segment",
     }
     parser = _parser("bench", bench)
@@ -311,7 +312,7 @@ def bench(arguments: list[str]) -> Answer:
     what, *rest = arguments
     if what not in listed:
         raise UserError(f"there is no benchmark {what!r}; {nearest(what, listed)}")
-    from recurra.benchmarks import grid, memories, mlp, operations, results, segment, timing, training
+    from recurra.benchmarks import grid, memories, mlp, operations, results, segment, teams, timing, training
     from recurra.recipes import devices, parsing
 
     inner = parsing.parser(f"recurra bench {what}")
@@ -323,6 +324,7 @@ def bench(arguments: list[str]) -> Answer:
         "mlp_memory": mlp.run,
         "rl": training.run,
         "grid": grid.run,
+        "teams": teams.run,
         "segment": segment.run,
     }
     inner.add_function_arguments(measured[what], skip={"train"})
@@ -334,7 +336,7 @@ def bench(arguments: list[str]) -> Answer:
     del options["json"], options["config"]
     out = options.pop("out")
     path = None if out is None else results.free(out)  # before minutes of measuring
-    if what != "rl":
+    if what not in ("rl", "teams"):
         if "device" in options:
             options["device"] = devices.device(options["device"]).type
         rows = measured[what](**options)
@@ -342,7 +344,7 @@ def bench(arguments: list[str]) -> Answer:
         from recurra.recipes import train as train_recipe
 
         with tempfile.TemporaryDirectory() as root:
-            rows = training.run(partial(train_recipe, root=root), **options)
+            rows = measured[what](partial(train_recipe, root=root), **options)
     result = {"rows": rows, "machine": timing.machine(options.get("device", "cpu"))}
     if path is not None:
         results.write(path, result, command=["recurra", "bench", *arguments])

@@ -69,6 +69,18 @@ def test_segment(capsys):
     assert rows[1]["ratio"] == pytest.approx(rows[1]["per_second"] / rows[0]["per_second"])
 
 
+def test_teams(capsys):
+    """Worlds alone are the quickest, and training, which acts too, is the slowest."""
+    options = ["--names", "[none]", "--environments", "4", "--rollout", "16", "--updates", "2", "--rounds", "1"]
+    rows = bench(capsys, "teams", *options, "--dim", "8")
+    assert [(row["name"], row["what"]) for row in rows] == [
+        ("random", "worlds"), ("none", "acting"), ("none", "training"),
+    ]  # fmt: skip
+    rates = [row["per_second"] for row in rows]
+    assert sorted(rates, reverse=True) == rates
+    assert all(row["agents_per_second"] == 2 * row["per_second"] for row in rows)
+
+
 def test_a_length_that_would_take_too_long_is_left_out(capsys):
     options = ["--names", "[gru]", "--lengths", "[1000000000,20]", "--budget", "0.01", "--dim", "8"]
     rows = [row for row in bench(capsys, "memory", *options) if row["name"] == "gru"]
@@ -170,6 +182,8 @@ def test_results_in_a_file(tmp_path, capsys):
         (["rl", "--names", "[gru]", "--peer_python", "/no/such/python"], "cannot be run"),
         (["rl", "--rounds", "0"], "rounds must be at least 1"),
         (["grid", "--observation_types", "[pomap]"], "there is no observation_type 'pomap'"),
+        (["teams", "--recipe", "pathfindin"], "did you mean 'pathfinding'"),
+        (["teams", "--agents", "0"], "agents must be at least 1"),
         (["grid", "--worlds", "0"], "worlds must be a whole number"),
         (["grid", "--peer_python", "/no/such/python"], "cannot be run"),
         (["memory", "--lengths", "[]"], "lengths must be at least 1"),

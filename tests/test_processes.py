@@ -20,13 +20,17 @@ from recurra.memory import state as states
 from recurra.recipes.settings import ActingRecipe, PPOOptions
 from recurra.recipes.training import build
 
-devices, weights = int(sys.argv[1]), sys.argv[2]
+devices, weights, team = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "team"
 options = PPOOptions(rollout=16, sequence=8, epochs=1, minibatches=1)
-env = {"id": "recurra/TMaze-v0", "corridor": 3}
-module = build(ActingRecipe(steps=128, env=env, environments=8, memory="gru", dim=16, ppo=options))
+env = {"id": "recurra/Bottleneck-v0", "horizon": 9} if team else {"id": "recurra/TMaze-v0", "corridor": 3}
+memory = "srmt" if team else "gru"
+module = build(ActingRecipe(steps=128, env=env, environments=8, memory=memory, dim=16, ppo=options, team=team))
 rollout = module.collector.collect(module.agent, steps=16, sequence=8)  # the same in every process
-present = torch.rand(8, 16) < torch.linspace(0.2, 1.0, 8)[:, None]  # more to learn from in the second half
-rollout = rollout._replace(present=present, first=rollout.first | ~present)
+shape = rollout.present.shape
+more = torch.linspace(0.2, 1.0, 8).reshape(8, *[1] * (len(shape) - 1))  # to learn from in the second half
+present = torch.rand(shape) < more
+first = rollout.first if team else rollout.first | ~present
+rollout = rollout._replace(present=present, first=first)
 
 def collect(*_, **__):
     share = 8 // module.trainer.world_size
@@ -77,12 +81,13 @@ def test_readers_trained_by_two_processes_are_those_of_one(tmp_path: Path) -> No
         torch.testing.assert_close(weights_of_two[name], weight, rtol=1e-3, atol=1e-4)
 
 
-def test_gradients_of_two_processes_are_those_of_one_on_the_same_rollout(tmp_path: Path) -> None:
+@pytest.mark.parametrize("who", ["alone", "team"])
+def test_gradients_of_two_processes_are_those_of_one_on_the_same_rollout(who: str, tmp_path: Path) -> None:
     program = tmp_path / "halves.py"
     program.write_text(HALVES)
     found = []
     for devices in (1, 2):
-        command = [sys.executable, str(program), str(devices), str(tmp_path / str(devices))]
+        command = [sys.executable, str(program), str(devices), str(tmp_path / str(devices)), who]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         found.append(torch.load(tmp_path / str(devices), weights_only=True))
