@@ -9,13 +9,13 @@ import lightning
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from recurra.agents import ActorCritic
+from recurra.agents import Acting, ActorCritic
 from recurra.envs import make_streams, make_teams
 from recurra.envs.documents import Source, expand
 from recurra.envs.documents.babilong import Babilong, characters
 from recurra.recipes import answering, devices, evaluation, teams, video
 from recurra.recipes.reading import score
-from recurra.recipes.settings import ActingRecipe, QuestionsRecipe
+from recurra.recipes.settings import ActingRecipe, OfflineRecipe, QuestionsRecipe
 
 
 class Evaluation(lightning.Callback):
@@ -96,7 +96,7 @@ class Playing:
 
     names = ("eval_mean_return", "eval_success_rate")
 
-    def __init__(self, recipe: ActingRecipe, agent: ActorCritic) -> None:
+    def __init__(self, recipe: ActingRecipe | OfflineRecipe, agent: Acting) -> None:
         self.how = recipe.evaluation
         self.count = min(self.how.episodes, recipe.environments)
         self.options = evaluation.merge(recipe.env, self.how.env)
@@ -107,9 +107,9 @@ class Playing:
         if self.how.video and not agent.team:
             video.check(self.options)
 
-    def __call__(self, agent: ActorCritic, film: Path) -> dict[str, float]:
+    def __call__(self, agent: Acting, film: Path) -> dict[str, float]:
         """Play the episodes, in environments of its own."""
-        if agent.team:
+        if isinstance(agent, ActorCritic) and agent.team:
             return self._of_team(agent, film)
         streams = make_streams(count=self.count, **self.options)
         try:

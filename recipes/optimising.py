@@ -1,4 +1,4 @@
-"""How readers learn: the optimiser, its schedule, one step after another; what they learn from is their own."""
+"""How readers, and agents of recorded streams, learn: the optimiser, its schedule, one step after another."""
 
 import math
 from abc import ABC, abstractmethod
@@ -9,20 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from recurra.agents import Reader
 from recurra.recipes.settings import LearningOptions
 
 
 class Learning(lightning.LightningModule, ABC):
-    """A reader and the updates that it learns by. A subclass says what an update learns from.
+    """An agent and the updates that it learns by. A subclass says what an update learns from.
 
     Args:
-        reader: what learns.
+        agent: what learns.
         options: see `LearningOptions`.
         updates: how many to make.
 
     Attributes:
-        agent: the reader.
+        agent: what learns.
         done: updates made.
         metrics: figures of the last one.
     """
@@ -32,10 +31,10 @@ class Learning(lightning.LightningModule, ABC):
     #: Whether a checkpoint holds all that learning goes on from.
     saves = True
 
-    def __init__(self, reader: Reader, *, options: LearningOptions, updates: int) -> None:
+    def __init__(self, agent: Any, *, options: LearningOptions, updates: int) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.agent, self.options, self.updates, self.done = reader, options, updates, 0
+        self.agent, self.options, self.updates, self.done = agent, options, updates, 0
         self.metrics: dict[str, float] = {}
 
     def close(self) -> None:
@@ -77,7 +76,7 @@ class Learning(lightning.LightningModule, ABC):
         return {"gradient_norm": norm.item(), "learning_rate": rate}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the reader is built from."""
+        """Add what the agent is built from."""
         checkpoint["agent"] = {"kind": type(self.agent).__name__, **self.agent.config}
 
 

@@ -11,23 +11,31 @@ import lightning
 import torch
 from rich.console import Console
 
-from recurra.agents import ActorCritic, PretrainedReader, Reader
+from recurra.agents import RATE, ActorCritic, PretrainedReader, Reader
 from recurra.envs import Streams, Teams, make_streams, make_teams
 from recurra.envs.documents import expand
 from recurra.errors import UserError, nearest, reason
-from recurra.recipes import compiling, devices, loading, parsing, processes, runs, settings
+from recurra.recipes import compiling, devices, loading, parsing, processes, recording, runs, settings
 from recurra.recipes.callbacks import Checkpoints, Display, Finite, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.goals import Best, Stop
 from recurra.recipes.measuring import Answering, Evaluation, Playing, Scoring
+from recurra.recipes.offline import Offline
 from recurra.recipes.ppo import PPO
 from recurra.recipes.questions import Questions, tokenizer
 from recurra.recipes.reading import Reading
 from recurra.recipes.recalling import Recalling
 from recurra.recipes.rollout import Collector
-from recurra.recipes.settings import ActingRecipe, QuestionsRecipe, ReadingRecipe, RecallRecipe, Recipe
+from recurra.recipes.settings import (
+    ActingRecipe,
+    OfflineRecipe,
+    QuestionsRecipe,
+    ReadingRecipe,
+    RecallRecipe,
+    Recipe,
+)
 
-Module = PPO | Reading | Recalling | Questions
+Module = PPO | Reading | Recalling | Questions | Offline
 
 
 class Interrupted(KeyboardInterrupt):
@@ -85,6 +93,9 @@ def start(
         else:
             where = "its checkpoint" if run.checkpoint.is_file() else "the start: it has no checkpoint yet"
             _say(console, f"{run.folder}: going on from {where}")
+        if isinstance(wanted, OfflineRecipe):
+            assert isinstance(module, Offline)
+            module.open(recording.store(wanted, run.folder, lambda line: _say(console, line)))
         if not module.saves:
             every = f"every {wanted.checkpoint_every} updates"
             _say(console, f"this environment cannot be saved: episodes begin anew at each checkpoint, {every}")
@@ -129,6 +140,8 @@ def build(recipe: Recipe) -> Module:
         return _build_recalling(recipe, network)
     if isinstance(recipe, QuestionsRecipe):
         return _build_questions(recipe, network)
+    if isinstance(recipe, OfflineRecipe):
+        return _build_offline(recipe, network)
     assert isinstance(recipe, ReadingRecipe)
     return _build_reading(recipe, network)
 
@@ -210,12 +223,26 @@ def _build_questions(recipe: QuestionsRecipe, network: dict[str, Any]) -> Questi
     )
 
 
+def _build_offline(recipe: OfflineRecipe, network: dict[str, Any]) -> Offline:
+    observation_space, action_space = recording.check(recipe)
+    told: dict[str, Any] = {name: getattr(recipe, name) for name in ("returns", "actions", "target", "scale")}
+    grid = " --grid.corridor 7,28,88,148,298,598,898,1198,2398,4798,9598" if "corridor" in recipe.env else ""
+    return Offline(
+        RATE(observation_space, action_space, **network, **told),
+        options=recipe.reading,
+        updates=recipe.updates,
+        seed=recipe.seed,
+        show=f"recurra eval {{run}}{grid}",
+    )
+
+
 def _evaluation(recipe: Recipe, module: Module) -> Evaluation | None:
     """Build what measures while training goes on, if anything does."""
     measure: Scoring | Playing | Answering
     if isinstance(recipe, ReadingRecipe) and recipe.held_out:
         measure = Scoring(expand(recipe.held_out))
-    elif isinstance(recipe, ActingRecipe) and recipe.evaluation.every and isinstance(module, PPO):
+    elif isinstance(recipe, ActingRecipe | OfflineRecipe) and recipe.evaluation.every:
+        assert isinstance(module, PPO | Offline)
         measure = Playing(recipe, module.agent)
     elif isinstance(recipe, QuestionsRecipe) and recipe.evaluation.episodes:
         measure = Answering(recipe)

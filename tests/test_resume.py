@@ -57,6 +57,30 @@ RECIPES = {
         "evaluation.length": "200",
     },
 }
+OFFLINE = {
+    "episodes": 40,
+    "dim": 16,
+    "env.corridor": [1, 10],
+    "reading.streams": 4,
+    "evaluation.every": 0,
+    "stop": None,
+}
+RECIPES["rate-tmaze"] = OFFLINE | {  # through all lengths
+    "steps": 20 * 4 * 11,
+    "layers": 1,
+    "memory_options": {"segment": 12, "slots": 2, "heads": 2},
+    "reading.steps": 11,
+    "reading.shortest": 2,
+    "reading.promote_at": 0,
+    "reading.window": 2,
+}
+RECIPES["cql"] = OFFLINE | {  # with a memory that is carried from piece to piece, and actions
+    "steps": 20 * 4 * 3,
+    "actions": True,
+    "reading.steps": 3,
+    "reading.begin": "onward",
+    "reading.shortest": 0,
+}
 RECIPES["tmaze"] |= {"previous_action": True, "previous_reward": True, "normalize_observations": True}
 COMMON = {"checkpoint_every": 2, "threads": 1}
 
@@ -182,7 +206,7 @@ def test_one_seed_one_run(whole: dict[str, Path], tmp_path: Path) -> None:
 def test_checkpoints_hold_plain_data(whole: dict[str, Path]) -> None:
     for run in whole.values():
         checkpoint = torch.load(run / "last.ckpt", weights_only=True)
-        assert checkpoint["agent"]["kind"] in ("ActorCritic", "Reader")
+        assert checkpoint["agent"]["kind"] in ("ActorCritic", "RATE", "Reader")
 
 
 def test_ctrl_c_saves_and_the_run_goes_on(whole: dict[str, Path], tmp_path: Path) -> None:
