@@ -28,7 +28,10 @@ def check(space: Space, role: str) -> None:
         return
     for name, leaf in leaves(space):
         if not isinstance(leaf, _LEAVES):
-            _refuse(leaf, f"observation space{', part ' * bool(name)}{name}", ", and Dict and Tuple of these")
+            more = ", and Dict and Tuple of these"
+            if isinstance(space, spaces.Dict):
+                more += f"; --env.leave_out {name.split('.')[0]} does without"
+            _refuse(leaf, f"observation space{', part ' * bool(name)}{name}", more)
         if isinstance(leaf, spaces.Box) and leaf.dtype is not None and leaf.dtype.kind not in "fiub":
             raise UserError(f"observation space{', part ' * bool(name)}{name}: a Box of {leaf.dtype} is not supported")
 
@@ -88,6 +91,19 @@ def join(space: Space, values: Iterable[Any]) -> Any:
 def is_image(space: Space) -> bool:
     """Whether a space is of pictures: bytes of two axes, or of three with channels first or last."""
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+
+
+def brief(space: Space) -> str:
+    """Write a space in one line, for a message.
+
+    >>> brief(spaces.Dict(a=spaces.MultiDiscrete(np.full((7, 7), 4)), b=spaces.Tuple([spaces.Box(0, 1, (2,))])))
+    'Dict(a: MultiDiscrete of shape (7, 7), b: Tuple(0: Box(0.0, 1.0, (2,), float32)))'
+    """
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        return f"{type(space).__name__}({', '.join(f'{name}: {brief(part)}' for name, part in parts)})"
+    said = str(space)
+    return said if len(said) < 80 and "\n" not in said else f"{type(space).__name__} of shape {space.shape}"
 
 
 def codes(space: Space) -> tuple[np.ndarray, np.ndarray]:

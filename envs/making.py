@@ -4,7 +4,7 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import FilterObservation
 
+from recurra.envs.cells import Cells
 from recurra.envs.grid import GridVector, GridWorlds
 from recurra.envs.teams import Teams
 from recurra.envs.vector import SAME_STEP, Streams
@@ -21,8 +23,11 @@ from recurra.errors import UserError, nearest
 _HOMES = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid", "popgym-": "popgym", "ALE/": "ale_py"}
 """Packages that register their ids when imported, by how the ids begin."""
 
+_CELLS = ("MiniGrid-", "BabyAI-")
+"""How the ids of environments begin whose views are `recurra.envs.cells.Cells`."""
 
-def make_streams(id: str, count: int, **options: Any) -> Streams:
+
+def make_streams(id: str, count: int, *, leave_out: str | Sequence[str] = (), **options: Any) -> Streams:
     """Make streams of an environment: batched where it is one of ours that has such a form, else one by one.
 
     >>> make_streams("recurra/TMaze-v0", 4, corridor=(1, 9)).num
@@ -31,6 +36,7 @@ def make_streams(id: str, count: int, **options: Any) -> Streams:
     Args:
         id: a registered Gymnasium id, or ``module:id`` where a module has to be imported first.
         count: how many streams.
+        leave_out: a part, or parts, of observations in a Dict that are not shown, such as MiniGrid's mission, a text.
         options: what ``gymnasium.make`` passes to the environment.
 
     Raises:
@@ -44,10 +50,36 @@ def make_streams(id: str, count: int, **options: Any) -> Streams:
         raise UserError(f"{id} cannot be made with max_episode_steps={limit!r}: give a number of steps")
     with _telling(id, options):
         spec = _find(id)
-        if _batched(spec):
+        if _batched(spec) and not leave_out:
             return Streams(_creator(spec)(num_envs=count, **{**spec.kwargs, **options}))
-        make = partial(gymnasium.make, spec.id, **{"disable_env_checker": True, **options})
+        make = partial(make_single, id, leave_out=leave_out, **{"disable_env_checker": True, **options})
         return Streams(SyncVectorEnv([make] * count, **SAME_STEP))
+
+
+def make_single(id: str, *, leave_out: str | Sequence[str] = (), **options: Any) -> gymnasium.Env:
+    """Make one environment that shows what streams of it show.
+
+    Args:
+        id: as of `make_streams`.
+        leave_out: the same.
+        options: the same.
+
+    Raises:
+        UserError: if there is no such environment, or no such part of its observations.
+    """
+    name = _find(id).id
+    env = gymnasium.make(name, **options)
+    if name.startswith(_CELLS):
+        env = Cells(env)
+    if not leave_out:
+        return env
+    unwanted = [leave_out] if isinstance(leave_out, str) else leave_out
+    parts = list(env.observation_space.spaces) if isinstance(env.observation_space, gymnasium.spaces.Dict) else []
+    for part in unwanted:
+        if part not in parts:
+            known = nearest(part, parts) if parts else "its observations have none"
+            raise UserError(f"{name} shows no part {part!r} to leave out; {known}")
+    return FilterObservation(env, [part for part in parts if part not in unwanted])
 
 
 def make_teams(id: str, count: int, **options: Any) -> Teams:

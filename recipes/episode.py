@@ -3,7 +3,6 @@
 import math
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from torch.nn import functional
 
 from recurra.agents import Acting, ActingState, RATEState
 from recurra.envs import TMaze
+from recurra.envs.making import make_single
 from recurra.memory.blocks import ShortConvolutionState
 
 
@@ -48,12 +48,10 @@ def record(agent: Acting, options: dict[str, Any], *, seed: int, sample: bool = 
         sample: draw actions instead of taking the likeliest.
         most: after how many steps to stop.
     """
-    options = dict(options)
-    name = options.pop("id")
-    env = gymnasium.make(name, **options)
+    env = make_single(**options)
     draws = "ansi" in env.metadata.get("render_modes", ())
     env.close()
-    env = gymnasium.make(name, **options, render_mode="ansi" if draws else None)
+    env = make_single(**options, render_mode="ansi" if draws else None)
     obs, _ = env.reset(seed=seed)
     state = agent.initial_state(1)
     observations, actions, places = [], [], []

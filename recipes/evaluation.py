@@ -21,6 +21,7 @@ from recurra.memory import state as states
 from recurra.recipes import devices, loading
 from recurra.recipes.rollout import Episode, drawing, fresh
 from recurra.recipes.settings import require_seed
+from recurra.spaces import brief
 
 #: The most tokens, over all environments, that are read ahead at once where an environment foretells them.
 TOKENS_AHEAD = 16_384
@@ -347,7 +348,8 @@ def check_spaces(agent: Acting, streams: Streams | Teams, run: str) -> None:
     for role in ("observation_space", "action_space"):
         trained, met = getattr(agent, role), getattr(streams, role)
         if not _alike(trained, met):
-            raise UserError(f"{run} was trained with {role.replace('_', ' ')} {trained}, this environment has {met}")
+            said = f"{run} was trained with {role.replace('_', ' ')} {brief(trained)}"
+            raise UserError(f"{said}, this environment has {brief(met)}")
 
 
 def _alike(trained: Space, met: Space) -> bool:
@@ -370,8 +372,9 @@ def _options(run: str, trained_in: dict[str, Any], given: dict[str, Any]) -> dic
 
 
 def merge(trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Put options on top of those of training, which count only for the same environment."""
-    known = trained_in if given.get("id", trained_in.get("id")) == trained_in.get("id") else {}
+    """Put options on top of those of training, which count only for the same environment, but for what it left out."""
+    left = {"leave_out": trained_in["leave_out"]} if "leave_out" in trained_in else {}
+    known = trained_in if given.get("id", trained_in.get("id")) == trained_in.get("id") else left
     maps = known.get("options")
     if not isinstance(maps, dict):
         return {**known, **given}

@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-import recurra.envs  # noqa: F401 (registers our environments)
 from recurra.agents import Acting
+from recurra.envs.making import make_single
 from recurra.errors import UserError
 from recurra.files import whole
 
@@ -67,15 +67,13 @@ def write(
 
 
 def _make(options: dict[str, Any]) -> gymnasium.Env:
-    others = dict(options)
-    name = others.pop("id")
-    plain = gymnasium.make(name, **others)
+    plain = make_single(**options)
     modes = plain.metadata.get("render_modes") or ()
     plain.close()
     mode = next((mode for mode in ("rgb_array", "ansi") if mode in modes), None)
     if mode is None:
-        raise UserError(f"{name} cannot be filmed: it draws neither rgb_array nor ansi")
-    return gymnasium.make(name, **others, render_mode=mode)
+        raise UserError(f"{options['id']} cannot be filmed: it draws neither rgb_array nor ansi")
+    return make_single(**options, render_mode=mode)
 
 
 def _frames(env: gymnasium.Env, agent: Acting, seed: int, sample: bool, most: int) -> Iterator[Any]:

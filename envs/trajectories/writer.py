@@ -20,7 +20,7 @@ from recurra.envs.trajectories import layout
 from recurra.envs.trajectories.episode import Episode
 from recurra.errors import UserError
 from recurra.files import whole, writable
-from recurra.spaces import split
+from recurra.spaces import brief, split
 
 #: Memory for the steps of open episodes, in bytes, and how many of them at most.
 BLOCK_BYTES, BLOCK_ROWS = 16 * 2**20, 4096
@@ -111,8 +111,8 @@ class Writer:
             assert there is not None
         if there.description() != given:
             raise UserError(
-                f"{self.path} holds observations of {there.observation} and actions of {there.action}, not of "
-                f"{self._spaces.observation} and {self._spaces.action}: name another folder"
+                f"{self.path} holds observations of {brief(there.observation)} and actions of {brief(there.action)}, "
+                f"not of {brief(self._spaces.observation)} and {brief(self._spaces.action)}: name another folder"
             )
 
     def _continue(self) -> None:
@@ -211,7 +211,7 @@ class Writer:
             return list(split(self._spaces.observation, observation))
         except (KeyError, IndexError, TypeError, ValueError) as error:
             said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise UserError(f"observations are to be of {self._spaces.observation}: {said}") from error
+            raise UserError(f"observations are to be of {brief(self._spaces.observation)}: {said}") from error
 
     def _fitting(self, column: layout.Column, value: Any) -> NDArray[Any]:
         return _array(column, value, column.shape if self.streams is None else (self._count, *column.shape))
