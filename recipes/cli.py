@@ -300,6 +300,7 @@ def bench(arguments: list[str]) -> Answer:
         "rl": "environment steps per second of agents",
         "grid": "environment steps per second of grid worlds",
         "teams": "steps per second of teams: their worlds, acting in them, training",
+        "lengths": "a step of acting after 100, 10,000 and 1,000,000 steps, beside a Decision Transformer",
         "segment": "diagonal batching of a segment memory, beside segment by segment",
     }
     parser = _parser("bench", bench)
@@ -312,7 +313,7 @@ def bench(arguments: list[str]) -> Answer:
     what, *rest = arguments
     if what not in listed:
         raise UserError(f"there is no benchmark {what!r}; {nearest(what, listed)}")
-    from recurra.benchmarks import grid, memories, mlp, operations, results, segment, teams, timing, training
+    from recurra.benchmarks import grid, lengths, memories, mlp, operations, results, segment, teams, timing, training
     from recurra.recipes import devices, parsing
 
     inner = parsing.parser(f"recurra bench {what}")
@@ -325,6 +326,7 @@ def bench(arguments: list[str]) -> Answer:
         "rl": training.run,
         "grid": grid.run,
         "teams": teams.run,
+        "lengths": lengths.run,
         "segment": segment.run,
     }
     inner.add_function_arguments(measured[what], skip={"train"})

@@ -139,9 +139,8 @@ def _walk(episode: Recording, axes: Any) -> None:
     """Draw the way through a T-Maze: the place in the corridor over time, cues where they showed, turns as taken."""
     steps = range(len(episode.places))
     axes.step(steps, episode.places, where="mid", color="tab:gray")
-    for step, (at_junction, told), action, reward in zip(
-        steps, episode.observations, episode.actions, episode.rewards, strict=True
-    ):
+    for step, seen, action, reward in zip(steps, episode.observations, episode.actions, episode.rewards, strict=True):
+        at_junction, told = (seen[2], seen[1]) if len(seen) == 4 else seen  # with noise, or without
         if told and not at_junction:
             axes.text(step, episode.places[step], "▲" if told > 0 else "▼", color="tab:blue", ha="center", va="bottom")
         if at_junction and action in (1, 3):

@@ -58,6 +58,22 @@ def test_mlp_memory(capsys):
     assert reading["bytes"] == sum(x[0].numel() * 4 for pair in state[:3] for x in pair)
 
 
+def test_lengths(capsys):
+    options = ["--names", "[rate,attention,gru]", "--lengths", "[9,70,2000]", "--segment", "12", "--slots", "2"]
+    rows = bench(capsys, "lengths", *options, "--dim", "8", "--budget", "0.01", "--most_bytes", "100000")
+    sizes = {(row["name"], row["steps"]): row["bytes"] for row in rows}
+    assert len(sizes) == 8  # but for attention after 2000 steps
+    assert sizes["rate", 9] == sizes["rate", 70] == sizes["rate", 2000]
+    tokens = 3 * 70 - 1
+    assert sizes["attention", 70] == 2 * (2 * 4 * 8 * tokens + 8) + 4 + 4  # two layers, the return to go, the action
+    speeds = {(row["name"], row["steps"]): row["per_second"] for row in rows}
+    for row in rows:
+        wanted = None
+        if row["name"] != "attention" and row["steps"] < 2000:
+            wanted = pytest.approx(row["per_second"] / speeds["attention", row["steps"]])
+        assert row["ratio"] == wanted
+
+
 def test_segment(capsys):
     """By diagonals there are fewer operations: as many as there are diagonals instead of cells."""
     options = ["--dim", "8", "--layers", "4", "--segment", "4", "--slots", "2", "--segments", "8", "--budget", "0.01"]

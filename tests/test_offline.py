@@ -180,6 +180,23 @@ def test_short_mazes_are_learnt(recipe, options, tmp_path):
     assert f"recurra eval {result['run']} --grid.corridor" in result["next"]
 
 
+def test_a_noisy_maze_is_reported_and_filmed(tmp_path):
+    pytest.importorskip("matplotlib")
+    small = {
+        "steps": 320,
+        "episodes": 20,
+        "env.corridor": [1, 4],
+        "reading.steps": 5,
+        "evaluation.every": 0,
+        "stop": None,
+    }
+    run = train("rate-tmaze", root=str(tmp_path / "runs"), **small, **{"memory_options": {"segment": 6}})["run"]
+    found = evaluate(run, grid={"corridor": [2, 30]}, episodes=4, report=str(tmp_path), video=str(tmp_path / "films"))
+    assert "plot.svg" in (tmp_path / "index.html").read_text()
+    assert all((tmp_path / "films" / f"{number}.gif").stat().st_size for number in range(2))
+    assert [row["corridor"] for row in found["rows"]] == [2, 30]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
