@@ -20,7 +20,7 @@ class Guide:
     """Shortest ways to every agent's goal, from wherever it is pushed to; other agents are left aside.
 
     Searching for many goals at once costs little more than for one, and goals to come are known: so once an agent needs
-    a way that is not there, those to the next goals of all are found with it.
+    a way that is not there, those to the next goals of others who will soon need them are found with it.
 
     Args:
         agents: how many, of all worlds together.
@@ -48,7 +48,7 @@ class Guide:
         self._find(self._table[agents], goals, free)
 
     def go_on(
-        self, agents: Cells, goals: Cells, free: NDArray[np.bool_], members: Cells, after: Callable[[Cells], Cells]
+        self, agents: Cells, goals: Cells, free: NDArray[np.bool_], soon: Cells, after: Callable[[Cells], Cells]
     ) -> None:
         """Find the ways to goals that follow those before.
 
@@ -56,7 +56,7 @@ class Guide:
             agents: ``(count,)``, whose.
             goals: ``(count,)``, cells, counted through all worlds.
             free: ``(worlds, height, width)``.
-            members: agents that there are.
+            soon: agents that will soon need their next.
             after: gives the goals that agents are sent to once they have reached those that they go to now.
         """
         if len(self._ways) == len(self._table):
@@ -67,7 +67,7 @@ class Guide:
         self._ahead[agents] = _NOWHERE
         if not len(late):
             return
-        pending = members[self._ahead[members] == _NOWHERE]
+        pending = soon[self._ahead[soon] == _NOWHERE]
         self._ahead[pending] = after(pending)
         tables = np.concatenate((self._table[late], self._spare[pending]))
         self._find(tables, np.concatenate((goals[~known], self._ahead[pending])), free)

@@ -43,7 +43,7 @@ class Observer:
         self,
         agents: NDArray[np.int64],
         goals: NDArray[np.int64],
-        members: NDArray[np.bool_],
+        soon: NDArray[np.bool_],
         after: Callable[[NDArray[np.int64]], NDArray[np.int64]],
     ) -> None:
         """Find some agents' ways to goals that follow those before: see `Guide.go_on`.
@@ -51,7 +51,7 @@ class Observer:
         Args:
             agents: ``(count,)``, which.
             goals: ``(worlds, agents, 2)``, of all.
-            members: ``(worlds, agents)``, who there is.
+            soon: ``(worlds, agents)``, who will soon need the goal after that.
             after: gives the places of further goals ``(worlds, agents, 2)``; those of the asked are read.
         """
         if self._guide is not None:
@@ -60,7 +60,7 @@ class Observer:
             def following(who: NDArray[np.int64]) -> NDArray[np.int64]:
                 return self._board.cells(after(who)).reshape(-1)[who]
 
-            self._guide.go_on(agents, now, self._board.free, np.flatnonzero(members), following)
+            self._guide.go_on(agents, now, self._board.free, np.flatnonzero(soon), following)
 
     def leads(self, cells: NDArray[np.int64]) -> NDArray[np.int8]:
         """Give the action along each agent's way ``(worlds * agents,)``; 0 if there is none, or none is wanted."""

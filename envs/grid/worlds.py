@@ -25,6 +25,7 @@ ON_TARGET = {
     "restart": "an agent is sent to its next goal",
 }
 _TRIES = 10
+_SOON = 12  # cells from its goal, from where on an agent is taken to need the next one
 _ARRAYS = ("time", "limit", "key", "member", "present", "place", "goal", "start")
 _SCORES = ("since", "reached")
 
@@ -289,7 +290,8 @@ class GridWorlds:
     def _send_on(self, world: NDArray[np.int64], agent: NDArray[np.int64]) -> None:
         """Give their next goals to agents that reached theirs."""
         self._goal[world, agent] = self._following(world, agent, self._scores.reached[world, agent])
-        self._observer.go_on(world * self.num_agents + agent, self._goal, self._member, self._after)
+        soon = self._member & (np.abs(self._place - self._goal).sum(-1) <= _SOON)
+        self._observer.go_on(world * self.num_agents + agent, self._goal, soon, self._after)
 
     def _after(self, agents: NDArray[np.int64]) -> NDArray[np.int64]:
         """Give all goals, of agents those that they are sent to next: ``(worlds, agents, 2)``."""
