@@ -23,6 +23,8 @@ MEMORIES = {
         f"rate, {valve}": lambda valve=valve: build("rate", DIM, segment=4, slots=2, heads=HEADS, valve=valve)
         for valve in VALVES
     },
+    "rate, shorter cache": lambda: build("rate", DIM, segment=5, slots=2, heads=HEADS, cache=3, replay=True),
+    "rate, longer cache": lambda: build("rate", DIM, segment=4, slots=2, heads=HEADS, kv_heads=1, cache=9),
     "elmur": lambda: ELMUR(DIM, segment=4, slots=3, heads=HEADS),
     "elmur, blended": lambda: ELMUR(DIM, segment=3, slots=2, heads=HEADS, blend=0.3, reach=5, replay=True),
     "armt": lambda: ARMT(DIM, segment=4, slots=2, heads=HEADS),
@@ -254,6 +256,38 @@ def test_rate(name):
     close(memory(x, first=first, present=present)[0], by_hand(memory, x, first, present, read))
 
 
+@pytest.mark.parametrize("name", ["rate, shorter cache", "rate, longer cache"])
+@torch.no_grad()
+def test_a_cache_is_the_tokens_before_the_segment(name):
+    """Dai et al. 2019 (arXiv 1901.02860) in RATE: what each layer reads of the last tokens, at their places in time."""
+    memory = exact(make(name))
+    slots, segment = memory.slots, memory.segment
+
+    def read(tokens, state):
+        old, number, caches = state or (memory.initial, 0, [[] for _ in memory.backbone.stack])
+        x = torch.cat((old, tokens, old))
+        x = x if len(tokens) == segment else x[: slots + len(tokens)]
+        after = []
+        for layer, cache in zip(memory.backbone.stack, caches, strict=True):
+            pairs, outputs = [], []
+            for place, token in enumerate(x):
+                _, k, v = asked(layer, token)
+                pairs.append((turned(k, number * segment + place), v))
+            for place, token in enumerate(x):
+                end = slots if place < slots else place + 1 if place < slots + segment else 2 * slots + segment
+                q = turned(asked(layer, token)[0], number * segment + place)
+                seen = cache + pairs[:end]
+                scores = torch.stack([(q * key).sum(-1) for key, _ in seen], -1) / math.sqrt(HEAD)
+                outputs.append(answered(layer, token, scores, [value for _, value in seen]))
+            x = torch.stack(outputs)
+            after.append((cache + pairs[slots : slots + segment])[-memory.cache :])
+        x = norm(x, memory.backbone.norm.weight)
+        return x[slots : slots + len(tokens)], (kept_by("ca2", memory.valve, old, x[-slots:]), number + 1, after)
+
+    x, first, present = draw()
+    close(memory(x, first=first, present=present)[0], by_hand(memory, x, first, present, read))
+
+
 def test_a_valve_learns_from_what_is_read_after_it_unless_memory_is_detached_between_segments():
     x = torch.randn(2, 12, DIM)
     for horizon, learns in ((None, True), (0, False)):
@@ -407,6 +441,7 @@ def test_transformer_xl(name):
         ("rmt", {"heads": 2, "kv_heads": 3}, "kv_heads must divide heads: 3 does not divide 2"),
         ("rate", {"valve": "ca3"}, "there is no valve 'ca3'; did you mean"),
         ("rate", {"valve_heads": 3}, "a valve's heads must divide its dim: 3 does not divide 8"),
+        ("rate", {"cache": -1}, "a cache is of 0 tokens or more, and of our own backbone, got -1"),
         ("elmur", {"blend": 2.0}, "blend must lie in 0..1, got 2.0"),
         ("armt", {"slots": 0}, "at least 1 token and 1 memory slot, got 64 and 0"),
         ("armt", {"key_dim": 0}, "key_dim and order of at least 1, got 0 and 3"),

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recurra.errors import UserError
-from recurra.memory.segment.backbone import Backbone, Held, Reader, empty, keep
+from recurra.memory import state as states
+from recurra.memory.attention.rotary import angles
+from recurra.memory.segment.backbone import Backbone, Held, empty, keep, turned_heads
 from recurra.memory.segment.memory import SegmentMemory
 from recurra.memory.segment.parts import Gradients, Part, SegmentState
 from recurra.memory.segment.places import view
@@ -18,6 +20,18 @@ class Slots(NamedTuple):
     """What RMT hands from segment to segment: ``tokens (batch, slots, dim)``, ``2 * dim`` with an LSTM for a valve."""
 
     tokens: Tensor
+
+
+class Cached(NamedTuple):
+    """The same where earlier segments are looked back on.
+
+    ``tokens``: as in `Slots`; ``cache``: for each layer the keys and values of the last ``cache`` tokens, oldest first,
+    0 before the episode; ``length (batch,)`` int64: how many of them there are.
+    """
+
+    tokens: Tensor
+    cache: tuple[Held, ...]
+    length: Tensor
 
 
 class RMT(SegmentMemory):
@@ -45,6 +59,7 @@ class RMT(SegmentMemory):
         valve: what M_{τ+1} is made of, from M_τ and what was written: none, ca2, ca1, gate, gru or lstm.
         valve_heads: of a valve that attends.
         mutual: let memory tokens at the head see each other, and those at the tail too.
+        cache: tokens of earlier segments that all tokens see besides, in every layer, as in Transformer-XL.
         horizon: see `Gradients`.
         replay: see `Gradients`.
         backbone: what reads instead of a `Backbone` of these options: a `Reader`.
@@ -67,6 +82,7 @@ class RMT(SegmentMemory):
         valve: str = "none",
         valve_heads: int = 2,
         mutual: bool = False,
+        cache: int = 0,
         horizon: int | None = None,
         replay: bool = False,
         backbone: Any = None,
@@ -74,9 +90,11 @@ class RMT(SegmentMemory):
         super().__init__()
         if segment < 1 or slots < 1:
             raise UserError(f"a segment has at least 1 token and 1 memory slot, got {segment} and {slots}")
-        self.dim, self.segment, self.slots, self.mutual = dim, segment, slots, mutual
+        if cache < 0 or (cache and backbone is not None):
+            raise UserError(f"a cache is of 0 tokens or more, and of our own backbone, got {cache}")
+        self.dim, self.segment, self.slots, self.mutual, self.cache = dim, segment, slots, mutual, cache
         self.gradients = Gradients(horizon, replay).checked()
-        self.backbone: Reader = backbone or Backbone(
+        self.backbone: Any = backbone or Backbone(
             dim, layers=layers, heads=heads, kv_heads=kv_heads, expansion=expansion
         )
         self.valve = build_valve(valve, dim, heads=valve_heads)
@@ -88,15 +106,20 @@ class RMT(SegmentMemory):
         """Give the learnt memory and an empty segment."""
         place = self.placement(device, dtype)
         tokens = functional.pad(self.initial.to(**place), (0, (self.valve.width - 1) * self.dim))
-        return SegmentState(
-            Slots(tokens.expand(batch, -1, -1)),
-            empty(self.backbone, batch, self.slots + self.segment, place),
-            torch.zeros(batch, dtype=torch.long, device=place["device"]),
-        )
+        none = torch.zeros(batch, dtype=torch.long, device=place["device"])
+        memory: Slots | Cached = Slots(tokens.expand(batch, -1, -1))
+        if self.cache:
+            memory = Cached(memory.tokens, empty(self.backbone, batch, self.cache, place), none.clone())
+        return SegmentState(memory, empty(self.backbone, batch, self._places, place), none)
+
+    @property
+    def _places(self) -> int:
+        """Those of an open segment: of the cache, of what is read, of its tokens."""
+        return self.cache + self.slots + self.segment
 
     def _read(
-        self, part: Part, memory: Slots, held: tuple[Held, ...] | None
-    ) -> tuple[Tensor, Slots, tuple[Held, ...] | None]:
+        self, part: Part, memory: Any, held: tuple[Held, ...] | None
+    ) -> tuple[Tensor, Any, tuple[Held, ...] | None]:
         """Read part of a segment: memory at its head where it opens, and at its tail where it closes."""
         batch, time, _ = part.x.shape
         tokens = memory.tokens[..., : self.dim].to(part.x.dtype)
@@ -106,19 +129,42 @@ class RMT(SegmentMemory):
         tail = [(tokens, slot + self.slots + self.segment, here)] * part.closing
         passes = *head, (part.x, part.place + self.slots, part.present), *tail
         x, place, here = (torch.cat(parts, 1) for parts in zip(*passes, strict=True))
-        size = self.segment + (2 if part.closing else 1) * self.slots
-        seen = view(place, here, size, anew=part.anew, reach=self._reach(place) if self.mutual else None)
+        size = self._places + self.slots * part.closing
+        reach = self._reach(place) + self.cache if self.mutual else None
+        seen = view(place + self.cache, here, size, anew=part.anew and not self.cache, reach=reach)
+        if self.cache:
+            held = self._behind(memory, held, part.opens)
+            there = torch.arange(size + 1, device=place.device) >= self.cache - memory.length.reshape(-1, 1, 1, 1)
+            seen = seen._replace(mask=seen.mask & there)
         hidden, after = self.backbone(x, seen, held)
         begin = self.slots * part.opening
         y = hidden[:, begin : begin + time]
         if part.closing:
             written = hidden[:, -self.slots :].to(memory.tokens.dtype)
             kept = self.valve(memory.tokens, written).to(memory.tokens.dtype)
-            memory = Slots(torch.where(part.closes.reshape(-1, 1, 1), kept, memory.tokens))
+            told = memory._replace(tokens=kept)
+            memory = states.reset(memory, part.closes, self._cached(told, after) if self.cache else told)
         if not part.kept:
             return y, memory, None
-        places = self.slots + self.segment
-        return y, memory, keep(after, seen, places, part.closes, memory.tokens.dtype)
+        return y, memory, keep(after, seen, self._places, part.closes, memory.tokens.dtype)
+
+    def _behind(self, memory: Cached, held: tuple[Held, ...] | None, opens: Tensor) -> tuple[Held, ...]:
+        """Give what is held, the cache before what comes where segments open."""
+        fill = (0, 0, 0, self._places - self.cache)
+        begun = tuple(Held(*(functional.pad(part, fill) for part in layer)) for layer in memory.cache)
+        return begun if held is None else states.reset(held, opens, begun)
+
+    def _cached(self, memory: Cached, after: tuple[Held, ...]) -> Cached:
+        """Take the segment's keys and values into the cache: keys are a segment further back then."""
+        back = torch.full((len(memory.length), self.cache), -self.segment, device=memory.length.device)
+        turning = angles(back, self.backbone.head)
+        cache = []
+        for layer, old in zip(after, memory.cache, strict=True):
+            own = slice(self.cache + self.slots, self._places)
+            keys, values = (torch.cat((part[:, : self.cache], part[:, own]), 1)[:, -self.cache :] for part in layer)
+            keys = turned_heads(keys, self.backbone.head, turning)
+            cache.append(Held(keys.to(old.keys.dtype), values.to(old.values.dtype)))
+        return memory._replace(cache=tuple(cache), length=(memory.length + self.segment).clamp(max=self.cache))
 
     def _reach(self, place: Tensor) -> Tensor:
         """Give the last place that is seen from each: from those of memory tokens, the last of their kind."""
