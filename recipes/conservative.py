@@ -55,10 +55,9 @@ class Conservative(nn.Module):
                 piece.seen, piece.before, piece.to_go, memory, first=piece.first, present=piece.present
             )
             later = self.target.decide(features).numbers.gather(2, values.argmax(2, keepdim=True)).squeeze(2)
-            ends = piece.last.clone()
-            goes_on = functional.pad(later[:, 1:], (0, 1)).masked_fill(ends, 0.0)
+            goes_on = functional.pad(later[:, 1:], (0, 1)).masked_fill(piece.last, 0.0)
             aims = piece.rewards + self.options.discount * goes_on
-        # The last step of a row that is full may go on in another piece: unless nothing more is earned there, unknown.
+        # The last step of a row that is full may go on in another piece.
         known = piece.present.clone()
         known[:, -1] = False
         apart = (done - aims).square()[known].mean() / 2 if bool(known.any()) else done.sum() * 0.0

@@ -16,6 +16,7 @@ from torch.nn import functional
 from recurra.agents import RATE
 from recurra.agents.encoder import Leaves
 from recurra.envs.trajectories import Piece, Pieces, Store, pieces
+from recurra.errors import UserError
 from recurra.memory import state as states
 from recurra.recipes.conservative import Conservative
 from recurra.recipes.optimising import Learning
@@ -59,6 +60,9 @@ class Offline(Learning):
         updates: how many pieces to learn from.
         seed: of the pieces.
         show: the command that measures what was learnt, but for the run.
+
+    Raises:
+        UserError: if an option does not go with the actions.
     """
 
     options: OfflineOptions
@@ -75,6 +79,8 @@ class Offline(Learning):
         self.before: Tensor | None = None
         figures = ("loss", "value") if self.conservative else ("loss",)
         self.chooses = agent.actions.log_std is None
+        if options.shortest and not self.chooses:
+            raise UserError("reading.shortest is of actions that are chosen, not of a Box of them: leave it out")
         agreement = ("accuracy", "last_accuracy") if self.chooses else ("error",)
         self.shown = (*figures, *agreement, "gradient_norm", "learning_rate")
 
@@ -85,7 +91,9 @@ class Offline(Learning):
             UserError: if there are none.
         """
         self.store = store
-        self.longest = max(self.options.shortest, int(store.lengths.min())) if self.options.shortest else math.inf
+        self.longest = math.inf
+        if self.options.shortest and len(store):
+            self.longest = max(self.options.shortest, int(store.lengths.min()))
         self._cut(0, 0)
 
     def _cut(self, epoch: int, index: int) -> None:
@@ -100,10 +108,9 @@ class Offline(Learning):
     def _promote(self, foretold: float) -> None:
         """Go on to longer episodes, where the last actions of those so far are foretold."""
         assert self.store is not None
-        self.recent = [*self.recent, foretold][-self.options.window :]
-        known = len(self.recent) == self.options.window and sum(self.recent) >= self.options.promote_at * len(
-            self.recent
-        )
+        window = self.options.window
+        self.recent = [*self.recent, foretold][-window:]
+        known = len(self.recent) == window and sum(self.recent) >= self.options.promote_at * window
         if known and self.longest < self.store.lengths.max():
             self.longest, self.recent, self.state, self.before = 2 * self.longest, [], None, None
             self._cut(0, 0)
@@ -146,7 +153,7 @@ class Offline(Learning):
         """Give the next piece."""
         assert self.pieces is not None, "open a store first"
         drawn = next(self.pieces)
-        most = max(1, int(drawn.present.any(0).sum()))  # what comes after is padding everywhere
+        most = int(drawn.present.any(0).sum()) + 1  # what comes after is padding everywhere; that all ended, shows
         shown = Piece(*(_first(part, most) for part in drawn))
         kind = self.agent.actor.weight.dtype
         actions = self.agent.actions.from_environment(shown.actions)

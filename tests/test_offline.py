@@ -43,7 +43,7 @@ def test_a_piece_is_read_as_it_is_acted(store):
     module = make(store, streams=4, steps=20, begin="beginning")
     piece = module.piece()
     assert piece.present.sum(1).sort().values.tolist() == sorted(LENGTHS)
-    assert piece.seen[0].shape[1] == max(LENGTHS)  # no more padding than there must be
+    assert piece.seen[0].shape[1] == max(LENGTHS) + 1  # no more padding than tells that all have ended
     with torch.no_grad():
         features, _ = module.agent.read(piece.seen, piece.before, piece.to_go, first=piece.first, present=piece.present)
         for row in range(4):
@@ -56,6 +56,12 @@ def test_a_piece_is_read_as_it_is_acted(store):
                 torch.testing.assert_close(choice.numbers[0], module.agent.decide(features[row, t]).numbers)
                 action = module.agent.actions.features(piece.actions[row, t : t + 1])
                 reward = float(piece.rewards[row, t])
+
+
+def test_what_earns_longer_episodes_is_of_actions_that_are_chosen():
+    agent = RATE(PLANE, spaces.Box(-1, 1, (2,)), memory="none")
+    with pytest.raises(UserError, match="shortest is of actions that are chosen"):
+        Offline(agent, options=OfflineOptions(shortest=3), updates=1, seed=0, show="")
 
 
 def test_short_episodes_come_first(store):
@@ -96,6 +102,7 @@ def test_conservative_q_learning(store, begin):
             elif t + 1 < q.shape[1]:
                 apart.append(piece.rewards[row, t] - q[row, t, a])
     expected = torch.stack(apart).square().mean() / 2 + 0.7 * torch.stack(over).mean()
+    assert begin == "anywhere" or len(apart) == sum(min(length, 4) for length in LENGTHS) - 2  # two go beyond
     loss, _ = module.conservative.loss(q, piece, None)
     torch.testing.assert_close(loss, expected)
     loss.backward()

@@ -15,8 +15,9 @@ def test_a_recipe_says_what_it_is_for_and_can_be_built(name: str) -> None:
     path = find(name)
     assert path.read_text().startswith("# ")
     assert 20 < len(summary(path)) <= 100
-    if "popgym" in name or name == "minigrid":
-        pytest.importorskip("minigrid" if name == "minigrid" else "popgym")
+    for package in ("popgym", "minigrid"):
+        if package in name:
+            pytest.importorskip(package)
     module: Any = build(
         read(path, ["--pretrained", "null"] if name == "babilong-hf" else [])
     )  # its model is on the hub
