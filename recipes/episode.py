@@ -107,12 +107,18 @@ def write_strength(before: Any, after: Any) -> float:
     """
     moved = old_size = new_size = 0.0
     for old, new in zip(_written(before), _written(after), strict=True):
-        # What grows is as if it had been empty where it was not yet.
-        sizes = [size for pair in zip(new.shape, old.shape, strict=True) for size in (pair[0] - pair[1], 0)]
-        moved += (new - functional.pad(old, sizes[::-1])).square().sum().item()
+        # What grows, or has shrunk, is as if it had been empty where it is not.
+        most = [max(pair) for pair in zip(old.shape, new.shape, strict=True)]
+        moved += (_filled(new, most) - _filled(old, most)).square().sum().item()
         old_size += old.square().sum().item()
         new_size += new.square().sum().item()
     return math.sqrt(moved / max(old_size, new_size)) if moved else 0.0
+
+
+def _filled(tensor: Tensor, shape: list[int]) -> Tensor:
+    """Fill up with zeros behind what there is."""
+    sizes = [size for pair in zip(shape, tensor.shape, strict=True) for size in (pair[0] - pair[1], 0)]
+    return functional.pad(tensor, sizes[::-1])
 
 
 def _written(state: Any) -> list[Tensor]:
