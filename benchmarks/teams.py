@@ -1,5 +1,6 @@
 """``recurra bench teams``: steps per second of teams: their worlds alone, acting in them, and training, end to end."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,6 @@ def run(
     rollout: int = 64,
     updates: int = 4,
     rounds: int = 2,
-    compile: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure teams of each memory.
 
@@ -59,7 +59,6 @@ def run(
         rollout: steps of each world between updates.
         updates: rollouts that are learnt from, after the first.
         rounds: how often each is measured.
-        compile: compile the agents that are trained.
 
     Returns:
         A row for each figure: ``name``, ``what`` (``worlds``, ``acting``, ``training``), ``agents``, ``per_second``
@@ -91,7 +90,7 @@ def run(
             best = min(_acting(agent, options, environments, rollout) for _ in range(rounds))
             rows.append(_row(name, "acting", size, environments * rollout / best, held))
             settings: dict[str, Any] = {"memory": name, "dim": dim, "environments": environments, "threads": 1}
-            settings |= {"ppo.rollout": rollout, "ppo.sequence": min(16, rollout), "compile": compile}
+            settings |= {"ppo.rollout": rollout, "ppo.sequence": math.gcd(16, rollout)}
             settings |= {} if agents is None else {"env.agents": agents}
             best = min(_training(train, recipe, settings, environments * rollout, updates) for _ in range(rounds))
             rows.append(_row(name, "training", size, updates * environments * rollout / best, held))

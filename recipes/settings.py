@@ -263,7 +263,8 @@ class ActingRecipe(Recipe):
         encoder: how planes of numbers, a grid world's, are encoded: plain, in a row; residual, SRMT's convolutions.
         encoder_options: the residual encoder's, filters and blocks.
         team: the agents of a grid world are a team that shares a memory; environments and steps are those of worlds.
-        compile: have torch compile what is computed over and over: a minute or more at the start, then quicker updates.
+        compile: have torch compile what is computed over and over: a minute or more at the start, then quicker updates;
+            not of teams.
         ppo: how the agent learns.
         curriculum: an option of the environment that grows as the agent succeeds; null for none.
         evaluation: measuring while training goes on.
@@ -288,6 +289,10 @@ class ActingRecipe(Recipe):
         super().__post_init__()
         named = isinstance(self.env.get("id"), str)
         _require(named, "env needs the id of a Gymnasium environment, such as --env.id CartPole-v1")
+        _require(
+            not (self.compile and self.team),
+            "--compile is for agents that act alone: a team's steps would take many minutes to compile; leave it out",
+        )
         _require(self.environments >= 1, f"environments must be at least 1, got {self.environments}")
         shared = self.environments % self.devices == 0
         _require(shared, f"{self.environments} environments cannot be shared out to {self.devices} devices")

@@ -252,6 +252,7 @@ MISTAKES = {
         ["train", "bottleneck", "--env.options", "{{coridor: [3, 4]}}"],
         "curriculum.option 'corridor' is not among",
     ),
+    "a team compiled": (["train", "bottleneck", "--compile", "true"], "--compile is for agents that act alone"),
     "misspelt option of a team's world": (["train", "bottleneck", "--env.rewrad", "sparse"], "did you mean 'reward'"),
     "unknown protocol": (["eval", "{agent}", "--protocol", "botleneck"], "did you mean 'bottleneck'"),
     "protocol of teams": (["eval", "{agent}", "--protocol", "bottleneck"], "acts alone, the protocol is of teams"),
