@@ -269,7 +269,7 @@ def record(arguments: list[str]) -> Answer:
         "--policy",
         type=str,
         default="random",
-        help="random, oracle (of T-Mazes), or a trained agent's run (default: random)",
+        help="random, oracle (of T-Mazes and MiniGrid-Memory), or a trained agent's run (default: random)",
     )
     parser.add_argument("--episodes", type=int, default=100, help="how many (default: 100)")
     parser.add_argument(

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from recurra.agents.shipped import find
-from recurra.envs import TMazeVector, make_streams
-from recurra.envs.tmaze import Oracle
+from recurra.envs import make_streams
+from recurra.envs.oracles import oracle
 from recurra.envs.trajectories import Writer
 from recurra.envs.trajectories import record as act
 from recurra.errors import UserError, nearest
@@ -29,8 +29,8 @@ def record(
     Args:
         env: its id.
         out: the folder: a new one, or one of the same environment's trajectories, which these are added to.
-        policy: random, oracle (which T-Mazes have), or a trained agent's run folder, checkpoint or shipped name, which
-            takes its likeliest action.
+        policy: random, oracle (which T-Mazes and MiniGrid's tasks of memory have), or a trained agent's run folder,
+            checkpoint or shipped name, which takes its likeliest action.
         episodes: how many.
         options: of the environment; an agent's own count where it was trained in this one.
         environments: the most to act in at once.
@@ -59,9 +59,7 @@ def record(
 
             check_spaces(chosen, streams, policy)
         elif policy == "oracle":
-            if not isinstance(streams.env, TMazeVector):
-                raise UserError(f"{env} has no oracle, which only T-Mazes have: name a trained agent with --policy RUN")
-            chosen = Oracle()
+            chosen = oracle(streams, env)
         spaces = {"observation_space": streams.observation_space, "action_space": streams.action_space}
         with Writer(out, streams=streams.num, **spaces) as writer:
             start = time.perf_counter()

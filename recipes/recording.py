@@ -7,7 +7,8 @@ from pathlib import Path
 from gymnasium import Space
 
 from recurra.agents.shipped import find
-from recurra.envs import TMazeVector, make_streams
+from recurra.envs import make_streams
+from recurra.envs.oracles import oracle
 from recurra.envs.trajectories import Store
 from recurra.errors import UserError
 from recurra.recipes import collecting
@@ -25,11 +26,11 @@ def check(recipe: OfflineRecipe) -> tuple[Space, Space]:
         return store.observation_space, store.action_space
     streams = make_streams(count=1, **recipe.env)
     streams.close()
-    if recipe.policy == "oracle" and not isinstance(streams.env, TMazeVector):
-        raise UserError(
-            f"{recipe.env['id']} has no oracle, which only T-Mazes have: name a trained agent with --policy RUN, "
-            "or a folder of trajectories with --data"
-        )
+    if recipe.policy == "oracle":
+        try:
+            oracle(streams, recipe.env["id"])
+        except UserError as error:
+            raise UserError(f"{error}, or a folder of trajectories with --data") from error
     if recipe.policy not in ("oracle", "random") and not find(recipe.policy).exists():
         raise UserError(
             f"there is no policy {recipe.policy!r} to record: name oracle, random, or a trained agent's run"

@@ -572,7 +572,8 @@ class OfflineRecipe(Recipe):
             there is data, and where the agent is measured.
         data: a folder of trajectories, see `recurra record`; null records some first, into the run's folder.
         episodes: how many to record.
-        policy: who is recorded: oracle (which T-Mazes have), random, or a trained agent's run.
+        policy: who is recorded: oracle (which T-Mazes and MiniGrid's tasks of memory have), random, or a trained
+            agent's run.
         returns: let the agent read what return is still to come.
         actions: let it read its actions.
         target: the return that is asked for when it acts.

@@ -12,6 +12,7 @@ from recurra import agents
 from recurra.envs import make_streams
 from recurra.envs.cells import Cells
 from recurra.envs.making import make_single
+from recurra.envs.seeking import plan
 from recurra.envs.trajectories import Store
 from recurra.errors import UserError
 from recurra.recipes import evaluate, record, train
@@ -100,3 +101,31 @@ def test_worlds_of_minigrid_keep_to_the_codes(id: str, tmp_path: Path) -> None:
         obs = streams.step(np.random.default_rng(0).integers(7, size=2)).obs
     result = train("minigrid", root=str(tmp_path), **{"env.id": id, **SMALL})
     assert math.isfinite(evaluate(result["run"], episodes=2)["mean_return"])
+
+
+@pytest.mark.parametrize("size", ["S7", "S13", "S17Random"])
+def test_the_oracle_sees_the_object_before_it_goes_to_the_one_that_is_alike(size: str, tmp_path: Path) -> None:
+    pytest.importorskip("minigrid")
+    id = f"MiniGrid-Memory{size}-v0"
+    told = record(id, str(tmp_path), policy="oracle", episodes=60, options={"leave_out": "mission"})
+    assert told["mean_return"] > 0.97  # 1, less a little for every step
+    assert Store(tmp_path).returns.min() > 0.9
+    world = make_single(id, leave_out="mission").unwrapped
+    for seed in range(20):
+        before, _ = world.reset(seed=seed)
+        actions = plan(world)
+        np.testing.assert_array_equal(world.gen_obs()["image"], before["image"])  # planning moves nothing
+        seen, over, reward = False, False, 0.0
+        for action in actions:
+            assert not over
+            place = world.relative_coords(1, world.height // 2 - 1)
+            seen = seen or (place is not None and world.gen_obs()["image"][place][0] in (5, 6))
+            _, reward, over, *_ = world.step(action)
+        assert seen
+        assert over
+        assert reward > 0.9
+
+
+def test_where_there_is_no_oracle_the_message_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="MiniGrid-Alike-v0 has no oracle"):
+        record("MiniGrid-Alike-v0", str(tmp_path / "new"), policy="oracle", options={"leave_out": "mission"})
