@@ -1,7 +1,7 @@
 """What every agent that acts does: it is shown observations as an environment has them, and gives actions back."""
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -51,6 +51,13 @@ class Acting(OnHub, nn.Module):
     previous_action: bool
     previous_reward: bool
     team: bool = False
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build an agent, untrained, from what another's ``config`` says."""
+        options = dict(config)
+        given = [space_tools.from_json(options.pop(role)) for role in ("observation_space", "action_space")]
+        return cls(*given, **options)
 
     @torch.no_grad()
     def act(
@@ -131,6 +138,11 @@ class Acting(OnHub, nn.Module):
         Returns:
             Features ``(batch, dim)``, actions and the next state.
         """
+
+    def numbers(self, features: Tensor) -> Tensor:
+        """Give the numbers of policies, at least float32, that features ``(..., dim)`` lead to."""
+        numbers = self.actor(features)
+        return numbers.to(exact(numbers.dtype))
 
     def initial_state(self, batch: int, agents: int | None = None) -> Any:
         """Give the state that `act` begins ``batch`` streams, or teams of so many agents, from."""

@@ -79,6 +79,10 @@ class Actions(nn.Module):
             return torch.addcmul(mean, deviation, noise)
         return (self._logits(numbers) + noise).argmax(-1)
 
+    def chosen(self, numbers: Tensor, noise: Tensor | None) -> Tensor:
+        """Give the actions that noise draws; the likeliest where it is None."""
+        return self.likeliest(numbers) if noise is None else self.draw(numbers, noise)
+
     def likeliest(self, numbers: Tensor) -> Tensor:
         """Give the likeliest actions of the policy that numbers describe."""
         return self._logits(numbers).argmax(-1) if self.log_std is None else self._gaussian(numbers, self.log_std)[0]

@@ -128,13 +128,6 @@ class ActorCritic(Acting):
             nn.init.orthogonal_(layer.weight, gain)
             nn.init.zeros_(layer.bias)
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "ActorCritic":
-        """Build an agent, untrained, from what another's ``config`` says."""
-        options = dict(config)
-        given = [space_tools.from_json(options.pop(role)) for role in ("observation_space", "action_space")]
-        return cls(*given, **options)
-
     def forward(
         self, tokens: Leaves | Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Output, Any]:
@@ -190,7 +183,7 @@ class ActorCritic(Acting):
     def decide(self, features: Tensor) -> Output:
         """Give the policy and the value ``(...)`` that features ``(..., dim)`` lead to."""
         value = self.critic(features).squeeze(-1)
-        return Output(self.actions.policy(self._numbers(features)), value.to(exact(value.dtype)))
+        return Output(self.actions.policy(self.numbers(features)), value.to(exact(value.dtype)))
 
     def respond(
         self, tokens: Leaves | Tensor, state: Any = None, *, noise: Tensor | None, first: Tensor | None = None,
@@ -209,9 +202,7 @@ class ActorCritic(Acting):
             Features ``(batch, dim)``, actions and the next state.
         """
         features, state = self.read(tokens, state, first=first, present=present)
-        numbers = self._numbers(features)
-        actions = self.actions.likeliest(numbers) if noise is None else self.actions.draw(numbers, noise)
-        return features, actions, state
+        return features, self.actions.chosen(self.numbers(features), noise), state
 
     def begin(self, batch: int, agents: int | None = None) -> Any:
         """Give the memory's state at the beginning of ``batch`` streams, or teams of so many agents."""
@@ -225,7 +216,3 @@ class ActorCritic(Acting):
     def _encode(self, tokens: Leaves | Tensor, first: Tensor | None, present: Tensor | None) -> Tensor:
         leaves = (tokens,) if isinstance(tokens, Tensor) else tokens
         return self.encoder(leaves, first=first, present=present)
-
-    def _numbers(self, features: Tensor) -> Tensor:
-        numbers = self.actor(features)
-        return numbers.to(exact(numbers.dtype))

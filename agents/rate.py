@@ -128,13 +128,6 @@ class RATE(Acting):
         """What the agent is built from, in JSON."""
         return {**self._config, "target": self.target}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "RATE":
-        """Build an agent, untrained, from what another's ``config`` says."""
-        options = dict(config)
-        given = [space_tools.from_json(options.pop(role)) for role in ("observation_space", "action_space")]
-        return cls(*given, **options)
-
     def begin(self, batch: int, agents: int | None = None) -> RATEState:
         """Give the state before the first step of ``batch`` streams."""
         to_go = torch.full((batch,), self.target, dtype=exact(self.actor.weight.dtype), device=self.device)
@@ -160,6 +153,13 @@ class RATE(Acting):
         Returns:
             The choices ``(batch, time)`` at each observation, and the next state.
         """
+        features, state = self._read(tokens, state, first, present)
+        return self.decide(features), state
+
+    def _read(
+        self, tokens: Leaves | Tensor, state: RATEState | None, first: Tensor | None, present: Tensor | None
+    ) -> tuple[Tensor, RATEState]:
+        """Do what `forward` does but for the choices: give features ``(batch, time, dim)`` and the next state."""
         leaves = (tokens,) if isinstance(tokens, Tensor) else tokens
         batch, time = leaves[0].shape[:2]
         if first is None:
@@ -172,7 +172,7 @@ class RATE(Acting):
         to_go = self._to_go(earned, state.to_go, first, present)
         features, memory = self.read(tuple(given), action, to_go, state.memory, first=first, present=present)
         after = state.to_go if time == 0 else to_go[:, -1]
-        return self.decide(features), RATEState(memory, after)
+        return features, RATEState(memory, after)
 
     def read(
         self,
@@ -216,8 +216,7 @@ class RATE(Acting):
 
     def decide(self, features: Tensor) -> Choice:
         """Give the choice ``(...)`` that features ``(..., dim)`` lead to."""
-        numbers = self.actor(features)
-        numbers = numbers.to(exact(numbers.dtype))
+        numbers = self.numbers(features)
         return Choice(self.actions.policy(numbers), numbers)
 
     def step(
@@ -229,25 +228,25 @@ class RATE(Acting):
         present: Tensor | None = None,
     ) -> tuple[Choice, RATEState]:
         """Read one step of each stream: leaves ``(batch, *leaf_shape)``, first and present ``(batch,)``."""
-        leaves = (tokens,) if isinstance(tokens, Tensor) else tokens
-        flags = (flag if flag is None else flag.unsqueeze(1) for flag in (first, present))
-        first, present = flags
-        choice, state = self(tuple(leaf.unsqueeze(1) for leaf in leaves), state, first=first, present=present)
-        return self._at(choice), state
+        features, state = self._read_step(tokens, state, first, present)
+        return self.decide(features), state
 
     def respond(
         self, tokens: Leaves | Tensor, state: Any = None, *, noise: Tensor | None, first: Tensor | None = None,
         present: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Any]:  # fmt: skip
         """Read one step of each stream and choose actions: see `Acting.respond`; features are the policy's numbers."""
-        choice, state = self.step(tokens, state, first=first, present=present)
-        numbers = choice.numbers
-        actions = self.actions.likeliest(numbers) if noise is None else self.actions.draw(numbers, noise)
-        return numbers, actions, state
+        features, state = self._read_step(tokens, state, first, present)
+        numbers = self.numbers(features)
+        return numbers, self.actions.chosen(numbers, noise), state
 
-    def _at(self, choice: Choice) -> Choice:
-        numbers = choice.numbers[:, 0]
-        return Choice(self.actions.policy(numbers), numbers)
+    def _read_step(
+        self, tokens: Leaves | Tensor, state: RATEState | None, first: Tensor | None, present: Tensor | None
+    ) -> tuple[Tensor, RATEState]:
+        leaves = (tokens,) if isinstance(tokens, Tensor) else tokens
+        first, present = (flag if flag is None else flag.unsqueeze(1) for flag in (first, present))
+        features, state = self._read(tuple(leaf.unsqueeze(1) for leaf in leaves), state, first, present)
+        return features[:, 0], state
 
     def _to_go(self, earned: Tensor, before: Tensor, first: Tensor, present: Tensor | None) -> Tensor:
         """Give the returns-to-go ``(batch, time)``: what was asked for less what was earned since."""

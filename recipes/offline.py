@@ -140,7 +140,6 @@ class Offline(Learning):
         else:
             loss, value = self.conservative.loss(choice.numbers, piece, memory)
             figures["value"] = value.item()
-
         step = self.improve(loss)
         if self.conservative is not None:
             self.conservative.follow(self.agent)

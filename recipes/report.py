@@ -68,7 +68,7 @@ def write(folder: str, result: dict[str, Any], grid: list[str], episode: Recordi
     page = Path(folder, "index.html")
     page.parent.mkdir(parents=True, exist_ok=True)
     body = [_table(result["rows"], grid)]
-    axis = next((name for name in grid if all(isinstance(row[name], int | float) for row in result["rows"])), None)
+    axis = numeric(result["rows"], grid)
     if axis is not None:
         plot(result["rows"], grid, axis, Path(folder, "plot.svg"))
         body.append(f'<img src="plot.svg" alt="by {html.escape(axis)}">')
@@ -84,6 +84,11 @@ def write(folder: str, result: dict[str, Any], grid: list[str], episode: Recordi
     return page
 
 
+def numeric(rows: list[dict[str, Any]], axes: list[str]) -> str | None:
+    """Give the first of what the rows differ in that is a number."""
+    return next((name for name in axes if all(isinstance(row[name], int | float) for row in rows)), None)
+
+
 def plot(rows: list[dict[str, Any]], grid: list[str], axis: str, path: Path) -> None:
     """Draw success (or return, where there is no success) over a numeric option.
 
@@ -95,26 +100,37 @@ def plot(rows: list[dict[str, Any]], grid: list[str], axis: str, path: Path) -> 
     figure = "success_rate" if all(row["success_rate"] is not None for row in rows) else "mean_return"
     canvas = Figure(figsize=(7, 3.6), layout="constrained")
     axes = canvas.subplots()
-    runs = {row["run"]: row["memory"] for row in rows}
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        alone = list(runs.values()).count(row["memory"]) == 1
-        label = row["memory"] if alone else f"{row['memory']} ({row['run']})"
-        label += "".join(f", {name} {row[name]}" for name in grid if name != axis)
-        lines.setdefault(label, []).append((row[axis], row[figure]))
+    lines = lines_of(rows, grid, axis)
     if len(lines) > 10:
         axes.set_prop_cycle(color=colormaps["tab20"].colors)  # type: ignore[attr-defined]
-    for label, points in lines.items():
-        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
-    values = [row[axis] for row in rows]
-    if min(values) > 0 and max(values) > 10 * min(values):
-        axes.set_xscale("log")
+    for label, own in lines.items():
+        points = sorted((row[axis], row[figure]) for row in own)
+        axes.plot(*zip(*points, strict=True), marker="o", label=label)
+    axes.set_xscale(scale_of(rows, axis))
     if figure == "success_rate":
         axes.set_ylim(-0.03, 1.03)
     axes.set(xlabel=axis, ylabel=figure.replace("_", " "))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=1 + len(lines) // 10)
     canvas.savefig(path)
+
+
+def lines_of(rows: list[dict[str, Any]], grid: list[str], axis: str) -> dict[str, list[dict[str, Any]]]:
+    """Give the rows of each run and of each combination of the grid's options but ``axis``, by what a legend says."""
+    runs = {row["run"]: row["memory"] for row in rows}
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        alone = list(runs.values()).count(row["memory"]) == 1
+        label = row["memory"] if alone else f"{row['memory']} ({row['run']})"
+        label += "".join(f", {name} {row[name]}" for name in grid if name != axis)
+        lines.setdefault(label, []).append(row)
+    return lines
+
+
+def scale_of(rows: list[dict[str, Any]], axis: str) -> str:
+    """Say how an option's values are best laid out: ``log`` where they are far apart, else ``linear``."""
+    values = [row[axis] for row in rows]
+    return "log" if min(values) > 0 and max(values) > 10 * min(values) else "linear"
 
 
 def strengths(episode: Recording, path: Path) -> None:

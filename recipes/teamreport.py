@@ -6,7 +6,7 @@ from typing import Any
 
 from recurra.envs.grid import Recording
 from recurra.recipes.figures import shown
-from recurra.recipes.report import PAGE, table
+from recurra.recipes.report import PAGE, lines_of, numeric, scale_of, table
 from recurra.recipes.teams import FIGURES
 
 _ABOUT = (
@@ -72,24 +72,13 @@ def beside(published: list[dict[str, Any]]) -> str:
     return table(names, [[shown(row.get(name)) for name in names] for row in published])
 
 
-def numeric(rows: list[dict[str, Any]], axes: list[str]) -> str | None:
-    """Give the first of what the rows differ in that is a number."""
-    return next((name for name in axes if all(isinstance(row[name], int | float) for row in rows)), None)
-
-
 def plot(rows: list[dict[str, Any]], axes: list[str], axis: str, names: list[str], path: Path) -> None:
     """Draw figures over a numeric option, each with its interval: a line for each run and all else that differs."""
     from matplotlib.figure import Figure
 
     canvas = Figure(figsize=(7, 0.6 + 2.4 * len(names)), layout="constrained")
     parts = canvas.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
-    runs = {row["run"]: row["memory"] for row in rows}
-    lines: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        alone = list(runs.values()).count(row["memory"]) == 1
-        label = row["memory"] if alone else f"{row['memory']} ({row['run']})"
-        label += "".join(f", {name} {row[name]}" for name in axes if name != axis)
-        lines.setdefault(label, []).append(row)
+    lines = lines_of(rows, axes, axis)
     for name, part in zip(names, parts, strict=True):
         for label, own in lines.items():
             own = sorted((row for row in own if row[name] is not None), key=lambda row: row[axis])
@@ -103,9 +92,7 @@ def plot(rows: list[dict[str, Any]], axes: list[str], axis: str, names: list[str
         part.grid(alpha=0.3)
         if name in ("CSR", "ISR"):
             part.set_ylim(-0.03, 1.03)
-    values = [row[axis] for row in rows]
-    if min(values) > 0 and max(values) > 10 * min(values):
-        parts[-1].set_xscale("log")
+    parts[-1].set_xscale(scale_of(rows, axis))
     parts[-1].set_xlabel(axis)
     parts[0].legend(fontsize="small")
     canvas.savefig(path)
