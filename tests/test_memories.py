@@ -108,6 +108,7 @@ def test_it_obeys_whatever_the_case(name, law, seed):
         {
             "heads": st.sampled_from([1, 4]),
             "convolution": st.sampled_from([0, 2, 4]),
+            "windowed": st.booleans(),
             "chunk": st.sampled_from([1, 3, 64]),
             "backend": st.sampled_from([None, "reference", "chunked"]),
         }

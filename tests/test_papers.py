@@ -146,29 +146,31 @@ def test_retention_recurrence():
     assert state.position.tolist() == [TIME] * BATCH
 
 
+@pytest.mark.parametrize("windowed", [False, True])
 @pytest.mark.parametrize("closing", [False, True])
 @torch.no_grad()
-def test_gated_delta_net(closing):
+def test_gated_delta_net(closing, windowed):
     """Yang et al. 2024 (arXiv 2412.06464), Equation 10, with its layer's gates, convolution and norm."""
-    memory, x, y, state = case("gated_delta_net", heads=HEADS, convolution=4, closing=closing)
+    memory, x, y, state = case("gated_delta_net", heads=HEADS, convolution=4, closing=closing, windowed=windowed)
     key_dim, value_dim = DIM // HEADS, 2 * DIM // HEADS
     mixed = memory.projection(x)
     padded = functional.pad(mixed, (0, 0, 3, 0))
     mixed = functional.silu(
         sum(memory.convolution.weight[lag] * padded[:, 3 - lag : 3 - lag + TIME] for lag in range(4))
     )
+    decisive = mixed if windowed else x
     q, k, v = mixed.split([DIM, DIM, 2 * DIM], -1)
     q, k = (functional.normalize(part.unflatten(-1, (HEADS, key_dim)), dim=-1) for part in (q, k))
     v = v.unflatten(-1, (HEADS, value_dim))
     matrix = torch.zeros(BATCH, HEADS, key_dim, value_dim, dtype=torch.float64)
     identity = torch.eye(key_dim, dtype=torch.float64)
     for t in range(TIME):
-        logits = memory.strength(x[:, t])
+        logits = memory.strength(decisive[:, t])
         if closing:
-            beta, alpha = clamped(logits), clamped(memory.decay(x[:, t]))
+            beta, alpha = clamped(logits), clamped(memory.decay(decisive[:, t]))
         else:
             beta = torch.sigmoid(logits)
-            alpha = torch.exp(-memory.log_pace.exp() * functional.softplus(memory.decay(x[:, t])))
+            alpha = torch.exp(-memory.log_pace.exp() * functional.softplus(memory.decay(decisive[:, t])))
         k_t = k[:, t]
         step = alpha[..., None, None] * (identity - beta[..., None, None] * k_t[..., None] * k_t[..., None, :])
         matrix = step @ matrix + beta[..., None, None] * k_t[..., None] * v[:, t, :, None, :]

@@ -45,6 +45,8 @@ class DeltaNet(Memory):
         gate: gate the outputs.
         closing: gates that close exactly, see `recurra.memory.gates.gate`: beta, and with it alpha, which then is
             such a gate too, and starts open.
+        windowed: decide how much is written and kept by what the short convolution made of the last tokens, not by
+            the token alone: only its window says whether a token completes a fact.
         convolution: width of the short convolution; 0 leaves it out (and applies SiLU alone).
         chunk: tokens computed in parallel: a speed setting, the outputs do not depend on it.
         backend: see `recurra.kernels.delta_rule`.
@@ -65,6 +67,7 @@ class DeltaNet(Memory):
         decay: bool = False,
         gate: bool = False,
         closing: bool = False,
+        windowed: bool = False,
         convolution: int = 4,
         chunk: int = 32,
         backend: str | None = None,
@@ -73,12 +76,14 @@ class DeltaNet(Memory):
         if heads < 1 or dim % heads:
             raise UserError(f"delta_net needs heads that divide its dim: {heads} does not divide {dim}")
         self.dim, self.heads, self.closing, self.chunk, self.backend = dim, heads, closing, chunk, backend
+        self.windowed = windowed
         value_dim = dim * value_factor
         self.mixed_dim = 2 * dim + value_dim  # queries, keys, values
         self.projection = nn.Linear(dim, self.mixed_dim, bias=False)
         self.convolution = ShortConvolution(self.mixed_dim, width=convolution) if convolution else None
-        self.strength = nn.Linear(dim, heads)
-        self.decay = nn.Linear(dim, heads) if decay else None
+        decisive = self.mixed_dim if windowed else dim
+        self.strength = nn.Linear(decisive, heads)
+        self.decay = nn.Linear(decisive, heads) if decay else None
         self.log_pace = nn.Parameter(torch.zeros(heads)) if decay and not closing else None
         self.norm = nn.RMSNorm(value_dim // heads, eps=1e-6)
         self.gate = nn.Linear(dim, value_dim, bias=False) if gate else None
@@ -134,12 +139,13 @@ class DeltaNet(Memory):
         """Write to the matrix and read it, given the mixed queries, keys and values of x."""
         keys, v = mixed.split([2 * self.dim, self.mixed_dim - 2 * self.dim], dim=-1)
         q, k = functional.normalize(keys.unflatten(-1, (2, self.heads, -1)), dim=-1).unbind(-3)
+        decisive = mixed if self.windowed else x
         o, matrix = delta_rule(
             q,
             k,
             v.unflatten(-1, (self.heads, -1)),
-            log_decay=self._log_decay(x),
-            beta=gates.writing(gates.gate(self.strength(x), closing=self.closing)),
+            log_decay=self._log_decay(decisive),
+            beta=gates.writing(gates.gate(self.strength(decisive), closing=self.closing)),
             initial_state=matrix,
             first=first,
             present=present,
@@ -151,11 +157,11 @@ class DeltaNet(Memory):
             y = y * functional.silu(self.gate(x))
         return self.output(y), matrix
 
-    def _log_decay(self, x: Tensor) -> Tensor | None:
+    def _log_decay(self, decisive: Tensor) -> Tensor | None:
         """Give the logarithm of alpha ``(batch, time, heads)``."""
         if self.decay is None:
             return None
-        logits = self.decay(x)
+        logits = self.decay(decisive)
         if self.log_pace is None:
             # The kernel wants finite logarithms: what keeps less than 1e-30 keeps nothing.
             return gates.log_gate(gates.gate(logits, closing=True)).clamp(min=-70.0)
