@@ -1,0 +1,129 @@
+"""Settings of recipes that learn to answer questions about documents."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from recurra.envs.documents.babilong import TASKS, characters
+from recurra.errors import nearest
+from recurra.recipes.settings.common import BestOptions, EvaluationOptions, LearningOptions, Recipe, require
+
+
+@dataclass(kw_only=True)
+class QuestionsEnv:
+    """Documents with facts in them, and questions.
+
+    Args:
+        tasks: BABILong's, qa1 to qa20, needle and passkey: each document is of one of them. With facts in words that
+            vary and do not stand out from a book's, qa1-varied to qa20-varied.
+        documents: books to hide facts in while learning: files, folders, and bundled works such as ``text:train``.
+        held_out: the same, to measure by.
+        tokens: bpe learns a vocabulary from the books and the facts; bytes; or the path of a tokenizers file.
+        vocabulary: how many tokens bpe learns.
+    """
+
+    tasks: list[str] = field(default_factory=lambda: ["qa1"])
+    documents: list[str] = field(default_factory=lambda: ["text:train"])
+    held_out: list[str] = field(default_factory=lambda: ["text:test"])
+    tokens: str = "bpe"
+    vocabulary: int = 1024
+
+    def __post_init__(self) -> None:
+        require(len(self.tasks) > 0, "env.tasks names no task: give some, such as --env.tasks [qa1,qa2]")
+        for task in self.tasks:
+            require(task in TASKS, f"env.tasks: there is no task {task!r}; {nearest(task, TASKS)}")
+        require(256 <= self.vocabulary <= 65_536, f"env.vocabulary must be from 256 to 65536, got {self.vocabulary}")
+
+
+@dataclass(kw_only=True)
+class QuestionsOptions(LearningOptions):
+    """How a reader learns to answer: documents of growing length first, then streams that go on from piece to piece.
+
+    Args:
+        tokens: tokens of an update, all documents together.
+        segment: tokens of a segment.
+        segments: how many a document has, stage by stage; 0 stands for one of facts alone.
+        promote_at: the share of questions answered that earns the next stage.
+        window: over how many updates.
+        piece: tokens of a stream between updates, which gradients flow through; after the last stage every second
+            update reads on in the streams, the others documents of all stages.
+        document: how many pieces a document in a stream has on average.
+        facts: how many facts there are on average in a piece of a stream: from and to, each document its own number.
+        write_penalty: what is added to the loss for each memory's mean write strength, for those that have gates.
+    """
+
+    streams: int = 8
+    tokens: int = 8192
+    segment: int = 128
+    segments: list[int] = field(default_factory=lambda: [0, 1, 2, 4, 8, 16, 32])
+    promote_at: float = 0.97
+    window: int = 10
+    piece: int = 1024
+    document: float = 64.0
+    facts: list[float] = field(default_factory=lambda: [0.003, 2.0])
+    write_penalty: float = 0.0
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("tokens", "segment", "window", "piece"):
+            require(getattr(self, name) >= 1, f"reading.{name} must be at least 1, got {getattr(self, name)}")
+        whole = len(self.segments) > 0 and min(self.segments) >= 0 and sorted(self.segments) == self.segments
+        require(whole, f"reading.segments must be numbers that grow, such as [0,1,2,4], got {self.segments}")
+        longest = max(self.segments) * self.segment
+        require(longest <= self.tokens, f"reading.tokens must hold the longest documents, of {longest} tokens")
+        require(0 <= self.promote_at <= 1, f"reading.promote_at must lie in 0..1, got {self.promote_at}")
+        fits = self.streams * self.piece == self.tokens
+        require(fits, f"reading.streams times reading.piece must be reading.tokens, {self.tokens}")
+        require(self.document >= 1, f"reading.document must be at least 1, got {self.document}")
+        rates = len(self.facts) == 2 and 0 < self.facts[0] <= self.facts[1]
+        require(rates, f"reading.facts must be two numbers above 0, from and to, got {self.facts}")
+        require(self.write_penalty >= 0, f"reading.write_penalty must not be negative, got {self.write_penalty}")
+
+
+@dataclass
+class AnsweringEvaluationOptions(EvaluationOptions):
+    """Measuring a reader that answers, by documents made of the held-out books: held_out_accuracy.
+
+    Args:
+        episodes: how many documents of each task; 0 leaves it out.
+        length: of each, in GPT-2 tokens, such as 4k.
+    """
+
+    episodes: int = 20
+    length: str = "4k"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.episodes >= 0, f"evaluation.episodes must not be negative, got {self.episodes}")
+        characters(self.length)
+
+
+@dataclass(kw_only=True)
+class QuestionsRecipe(Recipe):
+    """A reader that learns to answer questions about documents.
+
+    Args:
+        env: the documents and the questions.
+        reading: how the reader learns.
+        pretrained: a Hugging Face causal language model of the GPT-2 or Llama family to begin from: a folder, or
+            user/name on the hub. Then memory is rmt or armt, and tokens, dim, layers and expansion are the model's.
+        evaluation: measuring while training goes on, and at its end.
+        best: which reader along the way is kept as the best; null for none.
+    """
+
+    method: ClassVar[str] = "questions"
+
+    env: QuestionsEnv = field(default_factory=QuestionsEnv)
+    pretrained: str | None = None
+    reading: QuestionsOptions = field(default_factory=QuestionsOptions)
+    evaluation: AnsweringEvaluationOptions = field(default_factory=AnsweringEvaluationOptions)
+    best: BestOptions | None = field(default_factory=lambda: BestOptions("held_out_accuracy"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.devices == 1, "questions are learnt in one process: leave devices out")
+
+    @property
+    def steps_per_update(self) -> int:
+        """Tokens of an update."""
+        return self.reading.tokens
