@@ -21,7 +21,7 @@ def gate(logits: Tensor, *, closing: bool) -> Tensor:
     tensor([0.0000, 0.5000, 1.0000])
     """
     opened = torch.sigmoid(logits)
-    return (1.2 * opened - 0.1).clamp(0.0, 1.0) if closing else opened
+    return _stretched(opened).clamp(0.0, 1.0) if closing else opened
 
 
 def log_gate(opened: Tensor) -> Tensor:
@@ -34,16 +34,27 @@ def log_gate(opened: Tensor) -> Tensor:
     return opened.masked_fill(shut, 1.0).log().masked_fill(shut, -torch.inf)
 
 
-def writing(opened: Tensor) -> Tensor:
-    """Give gates that say how strongly a token is written as they are, and tell `heard` of them."""
+def write_gate(logits: Tensor, *, closing: bool) -> Tensor:
+    """Give gates that say how strongly tokens are written, as `gate` does, and tell `heard` of them.
+
+    A stretched gate is told as it is before it is cut off at 1: who asks it to close reaches one that is wide open,
+    too, which has no gradient itself.
+    """
+    opened = torch.sigmoid(logits)
+    if closing:
+        opened = _stretched(opened).clamp(min=0.0)
     if _LISTENERS:
         _LISTENERS[-1].append(opened)
-    return opened
+    return opened.clamp(max=1.0) if closing else opened
+
+
+def _stretched(opened: Tensor) -> Tensor:
+    return 1.2 * opened - 0.1
 
 
 @contextmanager
 def heard() -> Iterator[list[Tensor]]:
-    """Collect how strongly memories write, between 0 and 1, while they read: a tensor for each layer, with gradients.
+    """Collect how strongly memories write, see `write_gate`, while they read: a tensor for each layer, with gradients.
 
     For a loss that asks for little to be written. Memories whose writes have no gate of their own tell nothing.
 

@@ -188,6 +188,11 @@ def test_the_penalty_lowers_what_is_written():
     assert strength.shape == (2, 9, 2)
     strength.mean().backward()
     assert memory.strength.weight.grad.abs().sum() > 0
+    wide_open = torch.full((1,), 9.0, requires_grad=True)
+    with gates.heard() as strengths:
+        assert gates.write_gate(wide_open, closing=True) == 1.0
+    strengths[0].sum().backward()
+    assert wide_open.grad > 0  # a gate cut off at 1 would hear nothing of the penalty
     with gates.heard() as nothing:
         build_memory("linear_attention", 16)(x)
     assert nothing == []

@@ -300,7 +300,7 @@ class Associative(Memory):
         log_decay, delta = (None, None) if self.decay is None else self.decay(x)
         log_decay = None if log_decay is None else log_decay.to(dtype)
         if self.step_rate is not None:
-            step = self.largest * gates.writing(gates.gate(self.step_rate(x).to(dtype), closing=self.closing))
+            step = self.largest * gates.write_gate(self.step_rate(x).to(dtype), closing=self.closing)
         elif delta is not None:
             step = delta.to(dtype)
         else:

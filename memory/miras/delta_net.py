@@ -145,7 +145,7 @@ class DeltaNet(Memory):
             k,
             v.unflatten(-1, (self.heads, -1)),
             log_decay=self._log_decay(decisive),
-            beta=gates.writing(gates.gate(self.strength(decisive), closing=self.closing)),
+            beta=gates.write_gate(self.strength(decisive), closing=self.closing),
             initial_state=matrix,
             first=first,
             present=present,

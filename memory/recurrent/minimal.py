@@ -9,7 +9,7 @@ from torch.nn import functional
 from recurra.kernels import linear_recurrence
 from recurra.kernels.linear_recurrence import BACKENDS
 from recurra.memory.base import Memory, hide
-from recurra.memory.gates import gate, log_gate, writing
+from recurra.memory.gates import gate, log_gate, write_gate
 
 
 class MinimalState(NamedTuple):
@@ -88,7 +88,7 @@ class MinGRU(Memory):
     def _gates(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give z, the logarithm of 1 - z, and the candidate."""
         logits, candidate = projected.chunk(2, dim=-1)
-        z = writing(gate(logits, closing=self.closing))
+        z = write_gate(logits, closing=self.closing)
         log_kept = log_gate(1 - z) if self.closing else functional.logsigmoid(-logits)
         return z, log_kept, _positive(candidate) if self.positive else candidate
 
@@ -160,12 +160,12 @@ class MinLSTM(Memory):
         forget, write, candidate = projected.chunk(3, dim=-1)
         candidate = _positive(candidate) if self.positive else candidate
         if self.closing:
-            f, i = gate(forget, closing=True), writing(gate(write, closing=True))
+            f, i = gate(forget, closing=True), write_gate(write, closing=True)
             both = f + i
             share = i / both.masked_fill(both == 0, 1.0)
             return share, log_gate(1 - share), candidate
         log_odds = functional.logsigmoid(write) - functional.logsigmoid(forget)
-        return writing(log_odds.sigmoid()), functional.logsigmoid(-log_odds), candidate
+        return write_gate(log_odds, closing=False), functional.logsigmoid(-log_odds), candidate
 
 
 def _positive(x: Tensor) -> Tensor:
