@@ -85,6 +85,7 @@ class Questions(Learning):
                 mean=options.document,
                 rates=(options.facts[0], options.facts[1]),
                 seed=f"{seed}/stream/{row}",
+                decoys=options.decoys,
             )
             for row in range(options.streams)
         ]
@@ -158,7 +159,14 @@ class Questions(Learning):
         count = rng.choice(segments) if self.graduated else segments[self.stage]
         length = max(1, count) * self.options.segment
         rows = [
-            document(rng.choice(self.tasks), self.bank, rng, length=length, facts_alone=count == 0)
+            document(
+                rng.choice(self.tasks),
+                self.bank,
+                rng,
+                length=length,
+                facts_alone=count == 0,
+                decoys=self.options.decoys,
+            )
             for _ in range(self.options.tokens // length)
         ]
         return rows, None

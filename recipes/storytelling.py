@@ -82,6 +82,17 @@ class Bank:
         """How many tokens a sentence has on average."""
         return sum(map(len, self._sentences)) / len(self)
 
+    @cached_property
+    def spaces(self) -> set[int]:
+        """The tokens that a word can begin with: those that begin with a space."""
+        return {token for token in range(self.tokens.size) if self.tokens.decode([token]).startswith(" ")}
+
+    def mixed(self, sentence: list[int], words: str, rng: Random) -> list[int]:
+        """Put words between two of a sentence's; at its end where its tokens do not tell words apart."""
+        places = [place for place, token in enumerate(sentence) if token in self.spaces]
+        place = rng.choice(places or [len(sentence)])
+        return [*sentence[:place], *self.encode(words), *sentence[place:]]
+
     def prose(self, rng: Random) -> Iterator[list[int]]:
         """Give sentences without end: passages of up to 40, one after another."""
         while True:
@@ -94,7 +105,7 @@ class Bank:
         return self.tokens.encode(f" {text}".encode())
 
 
-def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float) -> Iterator[Unit]:
+def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, decoys: float) -> Iterator[Unit]:
     """Tell a story in prose, without end.
 
     After a fact there is a question with probability one half.
@@ -105,8 +116,9 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float) 
         rng: decides everything.
         facts: how likely the next sentence is a fact, as long as there are more; 1 leaves prose out.
         questions: how likely a question is after a sentence of prose.
+        decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing.
     """
-    story, prose = TASKS[task](rng), bank.prose(rng)
+    story, prose, fragments = TASKS[task](rng), bank.prose(rng), _fragments(task, rng)
     while True:
         told, asks = len(story.facts), False
         if rng.random() < facts and story.happen():
@@ -116,10 +128,24 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float) 
         elif facts == 1 and (question := story.ask()) is not None:  # all is told
             yield _unit(question, bank)
         else:
-            yield Unit(next(prose))
+            sentence = next(prose)
+            yield Unit(bank.mixed(sentence, next(fragments), rng) if rng.random() < decoys else sentence)
             asks = rng.random() < questions
         if asks and (question := story.ask()) is not None:
             yield _unit(question, bank)
+
+
+def _fragments(task: str, rng: Random) -> Iterator[str]:
+    """Give parts of facts of other stories: up to half of a fact's words, too few to say anything."""
+    while True:
+        story = TASKS[task](rng)
+        while len(story.facts) < 20 and story.happen():
+            pass
+        for fact in story.facts:
+            words = fact.rstrip(".").split()
+            length = rng.randint(1, max(1, len(words) // 2))
+            begin = rng.randint(0, len(words) - length)
+            yield " ".join(words[begin : begin + length])
 
 
 def _unit(question: babi.Question, bank: Bank) -> Unit:
@@ -148,13 +174,14 @@ class Roll(Iterator[Told]):
         return Told(*took)
 
 
-def document(task: str, bank: Bank, rng: Random, *, length: int, facts_alone: bool) -> Told:
+def document(task: str, bank: Bank, rng: Random, *, length: int, facts_alone: bool, decoys: float = 0.0) -> Told:
     """Make a document of exactly so many tokens, with about 1 to 8 facts in it, or of facts alone."""
     if facts_alone:
-        return next(Roll(tell(task, bank, rng, facts=1.0, questions=0.0), length))
+        return next(Roll(tell(task, bank, rng, facts=1.0, questions=0.0, decoys=0.0), length))
     units = length / bank.mean
     facts = min(0.8, rng.uniform(1, 8) / units)
-    return next(Roll(tell(task, bank, rng, facts=facts, questions=min(0.5, 4 / units)), length))
+    story = tell(task, bank, rng, facts=facts, questions=min(0.5, 4 / units), decoys=decoys)
+    return next(Roll(story, length))
 
 
 class Stream(Iterator[Told]):
@@ -166,9 +193,18 @@ class Stream(Iterator[Told]):
     """
 
     def __init__(
-        self, tasks: Sequence[str], bank: Bank, *, length: int, mean: float, rates: tuple[float, float], seed: str
+        self,
+        tasks: Sequence[str],
+        bank: Bank,
+        *,
+        length: int,
+        mean: float,
+        rates: tuple[float, float],
+        seed: str,
+        decoys: float = 0.0,
     ) -> None:
         self.tasks, self.bank, self.length, self.mean, self.rates, self.seed = tasks, bank, length, mean, rates, seed
+        self.decoys = decoys
         self.open(0, 0)
 
     def open(self, number: int, piece: int) -> None:
@@ -178,7 +214,12 @@ class Stream(Iterator[Told]):
         rate = float(np.exp(rng.uniform(low, high))) * self.bank.mean / self.length
         self.pieces = 1 + int(rng.expovariate(1 / self.mean))
         story = tell(
-            rng.choice(self.tasks), self.bank, rng, facts=min(0.8, rate), questions=self.bank.mean / self.length
+            rng.choice(self.tasks),
+            self.bank,
+            rng,
+            facts=min(0.8, rate),
+            questions=self.bank.mean / self.length,
+            decoys=self.decoys,
         )
         self._roll = Roll(story, self.length)
         self.number, self.piece = number, piece

@@ -85,11 +85,11 @@ def check(text: str, found: list[tuple[int, str]]) -> None:
         assert rooms[-1].startswith(answer.strip(" ."))  # the last may be cut
 
 
-@pytest.mark.parametrize("facts_alone", [True, False])
-def test_what_is_learnt_from_is_true(facts_alone):
+@pytest.mark.parametrize(("facts_alone", "decoys"), [(True, 0.0), (False, 0.0), (False, 1.0)])
+def test_what_is_learnt_from_is_true(facts_alone, decoys):
     count = 0
     for seed in range(20):
-        made = document("qa1", BANK, Random(seed), length=1500, facts_alone=facts_alone)
+        made = document("qa1", BANK, Random(seed), length=1500, facts_alone=facts_alone, decoys=decoys)
         assert made.tokens.shape == made.answers.shape == (1500,)
         text, found = told([made])
         check(text, found)
@@ -98,7 +98,7 @@ def test_what_is_learnt_from_is_true(facts_alone):
 
 
 def test_a_stream_tells_the_truth_over_its_pieces_and_goes_on_where_it_was():
-    options = {"length": 400, "mean": 5.0, "rates": (0.5, 3.0), "seed": "7"}
+    options = {"length": 400, "mean": 5.0, "rates": (0.5, 3.0), "seed": "7", "decoys": 0.5}
     stream, pieces, places = Stream(["qa1"], BANK, **options), [], []
     for piece in islice(stream, 40):
         if stream.piece == 1 and pieces:
@@ -114,9 +114,18 @@ def test_a_stream_tells_the_truth_over_its_pieces_and_goes_on_where_it_was():
         assert np.array_equal(one.answers, other.answers)
 
 
+def test_decoys_lie_between_words_of_the_prose_and_say_nothing():
+    found = set()
+    for unit in islice(tell("qa1", BANK, Random(0), facts=0.0, questions=0.0, decoys=1.0), 300):
+        text = BANK.tokens.decode(unit.tokens)
+        assert not re.search(r"(?:Mary|John|Daniel|Sandra) .* to the \w+\.", text)
+        found |= {name for name in ("Mary", "Daniel", "bathroom", "hallway", "went") if f" {name}" in text}
+    assert len(found) == 5
+
+
 @pytest.mark.parametrize("task", ["qa4", "qa15", "qa18", "qa20", "needle", "passkey"])
 def test_stories_that_end_do_not_end_a_document(task):
-    units = list(islice(tell(task, BANK, Random(0), facts=1.0, questions=0.0), 60))
+    units = list(islice(tell(task, BANK, Random(0), facts=1.0, questions=0.0, decoys=0.0), 60))
     assert sum(unit.answer > 0 for unit in units) > 5
 
 

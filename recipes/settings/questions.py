@@ -48,6 +48,7 @@ class QuestionsOptions(LearningOptions):
             update reads on in the streams, the others documents of all stages.
         document: how many pieces a document in a stream has on average.
         facts: how many facts there are on average in a piece of a stream: from and to, each document its own number.
+        decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing: not to be written.
         write_penalty: what is added to the loss for each memory's mean write strength, for those that have gates.
     """
 
@@ -60,6 +61,7 @@ class QuestionsOptions(LearningOptions):
     piece: int = 1024
     document: float = 64.0
     facts: list[float] = field(default_factory=lambda: [0.003, 2.0])
+    decoys: float = 0.0
     write_penalty: float = 0.0
     weight_decay: float = 0.01
 
@@ -77,6 +79,7 @@ class QuestionsOptions(LearningOptions):
         require(self.document >= 1, f"reading.document must be at least 1, got {self.document}")
         rates = len(self.facts) == 2 and 0 < self.facts[0] <= self.facts[1]
         require(rates, f"reading.facts must be two numbers above 0, from and to, got {self.facts}")
+        require(0 <= self.decoys <= 1, f"reading.decoys must lie in 0..1, got {self.decoys}")
         require(self.write_penalty >= 0, f"reading.write_penalty must not be negative, got {self.write_penalty}")
 
 
