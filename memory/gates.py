@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # A plain list, not a context variable: torch.compile can look at it, and compiles anew while somebody listens.
 _LISTENERS: list[list[Tensor]] = []
@@ -21,7 +22,7 @@ def gate(logits: Tensor, *, closing: bool) -> Tensor:
     tensor([0.0000, 0.5000, 1.0000])
     """
     opened = torch.sigmoid(logits)
-    return _stretched(opened).clamp(0.0, 1.0) if closing else opened
+    return (1.2 * opened - 0.1).clamp(0.0, 1.0) if closing else opened
 
 
 def log_gate(opened: Tensor) -> Tensor:
@@ -35,38 +36,29 @@ def log_gate(opened: Tensor) -> Tensor:
 
 
 def write_gate(logits: Tensor, *, closing: bool) -> Tensor:
-    """Give gates that say how strongly tokens are written, as `gate` does, and tell `heard` of them.
-
-    A stretched gate is told as it is before it is cut off at 1: who asks it to close reaches one that is wide open,
-    too, which has no gradient itself.
-    """
-    opened = torch.sigmoid(logits)
-    if closing:
-        opened = _stretched(opened).clamp(min=0.0)
+    """Give gates that say how strongly tokens are written, as `gate` does, and tell `heard` what they cost."""
     if _LISTENERS:
-        _LISTENERS[-1].append(opened)
-    return opened.clamp(max=1.0) if closing else opened
-
-
-def _stretched(opened: Tensor) -> Tensor:
-    return 1.2 * opened - 0.1
+        _LISTENERS[-1].append(functional.softplus(logits))
+    return gate(logits, closing=closing)
 
 
 @contextmanager
 def heard() -> Iterator[list[Tensor]]:
-    """Collect how strongly memories write, see `write_gate`, while they read: a tensor for each layer, with gradients.
+    """Collect what memories' writes cost, while they read: a tensor for each layer, with gradients.
 
-    For a loss that asks for little to be written. Memories whose writes have no gate of their own tell nothing.
+    For a loss that asks for little to be written. The cost of a gate σ(x) is -log(1 - σ(x)), which falls as steeply at
+    one that stands wide open, where the gate itself no longer changes, and goes on falling a little when it is shut.
+    Memories whose writes have no gate of their own tell nothing.
 
     >>> from recurra.memory import build
-    >>> with heard() as strengths:
+    >>> with heard() as costs:
     ...     _ = build("delta_net", 8, heads=2)(torch.ones(1, 5, 8))
-    >>> [tuple(strength.shape) for strength in strengths]
+    >>> [tuple(cost.shape) for cost in costs]
     [(1, 5, 2)]
     """
-    strengths: list[Tensor] = []
-    _LISTENERS.append(strengths)
+    costs: list[Tensor] = []
+    _LISTENERS.append(costs)
     try:
-        yield strengths
+        yield costs
     finally:
         _LISTENERS.pop()

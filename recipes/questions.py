@@ -114,7 +114,7 @@ class Questions(Learning):
         read, numbers = (np.stack(parts) for parts in zip(*rows, strict=True))
         asked = torch.as_tensor(numbers > 0, device=self.device)
         inputs = torch.as_tensor(read, device=self.device)
-        with gates.heard() as strengths:
+        with gates.heard() as costs:
             logits, state = self.agent.answer(
                 inputs,
                 asked,
@@ -123,7 +123,7 @@ class Questions(Learning):
             )
         if streaming:
             self.state = states.detach(state)
-        written = self._written(strengths)
+        written = self._written(costs)
         wanted = inputs[asked]
         # A piece may ask for nothing: then there is only what was written to learn from.
         loss = functional.cross_entropy(logits, wanted) if len(wanted) else logits.sum()
@@ -141,10 +141,10 @@ class Questions(Learning):
             **step,
         }
 
-    def _written(self, strengths: list[Tensor]) -> Tensor:
-        """Give the mean strength of writing over the layers."""
-        if strengths:
-            return torch.stack([strength.mean() for strength in strengths]).mean()
+    def _written(self, costs: list[Tensor]) -> Tensor:
+        """Give the mean cost of writing over the layers."""
+        if costs:
+            return torch.stack([cost.mean() for cost in costs]).mean()
         if self.options.write_penalty:
             raise UserError(
                 f"memory {self.agent.config['memory']} does not say how strongly it writes: leave "

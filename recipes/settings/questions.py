@@ -49,7 +49,7 @@ class QuestionsOptions(LearningOptions):
         document: how many pieces a document in a stream has on average.
         facts: how many facts there are on average in a piece of a stream: from and to, each document its own number.
         decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing: not to be written.
-        write_penalty: what is added to the loss for each memory's mean write strength, for those that have gates.
+        write_penalty: what is added to the loss for the mean cost of writes, see `recurra.memory.gates.heard`.
     """
 
     streams: int = 8
