@@ -116,14 +116,16 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, 
         rng: decides everything.
         facts: how likely the next sentence is a fact, as long as there are more; 1 leaves prose out.
         questions: how likely a question is after a sentence of prose.
-        decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing.
+        decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing; and a fact stands
+            in the midst of a sentence of prose.
     """
     story, prose, fragments = TASKS[task](rng), bank.prose(rng), _fragments(task, rng)
     while True:
         told, asks = len(story.facts), False
         if rng.random() < facts and story.happen():
             for fact in story.facts[told:]:
-                yield Unit(bank.encode(fact))
+                amid = rng.random() < decoys
+                yield Unit(bank.mixed(next(prose), fact, rng) if amid else bank.encode(fact))
             asks = rng.random() < 0.5
         elif facts == 1 and (question := story.ask()) is not None:  # all is told
             yield _unit(question, bank)

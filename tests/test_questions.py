@@ -123,6 +123,15 @@ def test_decoys_lie_between_words_of_the_prose_and_say_nothing():
     assert len(found) == 5
 
 
+@pytest.mark.parametrize(("decoys", "alone"), [(0.0, True), (1.0, False)])
+def test_facts_may_stand_amid_the_prose(decoys, alone):
+    fact = re.compile(r"\b(?:Mary|John|Daniel|Sandra) (?:went|moved|travelled|journeyed)(?: back)? to the \w+\.")
+    story = tell("qa1", BANK, Random(0), facts=0.5, questions=0.0, decoys=decoys)
+    texts = [BANK.tokens.decode(unit.tokens).strip() for unit in islice(story, 200)]
+    assert sum(fact.search(text) is not None for text in texts) > 50
+    assert all((fact.fullmatch(text) is not None) == alone for text in texts if fact.search(text))
+
+
 @pytest.mark.parametrize("task", ["qa4", "qa15", "qa18", "qa20", "needle", "passkey"])
 def test_stories_that_end_do_not_end_a_document(task):
     units = list(islice(tell(task, BANK, Random(0), facts=1.0, questions=0.0, decoys=0.0), 60))

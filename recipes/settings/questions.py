@@ -48,7 +48,8 @@ class QuestionsOptions(LearningOptions):
             update reads on in the streams, the others documents of all stages.
         document: how many pieces a document in a stream has on average.
         facts: how many facts there are on average in a piece of a stream: from and to, each document its own number.
-        decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing: not to be written.
+        decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing: not to be written;
+            and a whole fact, which is, stands in the midst of a sentence of prose.
         write_penalty: what is added to the loss for the mean cost of writes, see `recurra.memory.gates.heard`.
     """
 
