@@ -24,7 +24,7 @@ def test_each_is_loaded_by_its_name_and_has_a_card(name, tmp_path, monkeypatch):
 
 def test_the_reader_answers(tmp_path, capsys):
     story = tmp_path / "story.txt"
-    story.write_text("Mary went to the garden. John went to the office. Mary travelled to the kitchen.")
+    story.write_text("Mary went to the garden. John went to the office. Then Mary travelled to the kitchen.")
     command = ["read", str(story), "--reader", "babilong-qa1", "--question", "Where is Mary?", "--question"]
     assert cli.main([*command, "Where is John?", "--json"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
