@@ -24,11 +24,13 @@ TABLE = {
     (32, 2): (64, 32, 4, 4),
     (64, 2): (64, 32, 4, 8),
     (128, 2): (64, 32, 8, 8),
-    (16, 4): (64, 32, 4, 4),
-    (32, 4): (64, 32, 4, 8),
+    (16, 4): (32, 32, 4, 4),
+    (32, 4): (32, 32, 4, 8),
     (64, 4): (32, 32, 4, 8),
-    (128, 4): (32, 32, 8, 8),
+    (128, 4): (32, 16, 8, 8),
 }
+PART = 32  # channels of keys taken together, but by kernels that carry states: with more, registers spill
+BY_CHANNEL = 32  # the most tokens of a chunk with a decay for each channel: with more, registers of `learn` spill
 STAGES = 2  # loads of chunks ahead, in the kernels that walk through them: more take more shared memory than there is
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -52,6 +54,8 @@ class _Piece:
         factor = tiles.factor(torch.promote_types(torch.promote_types(q.dtype, k.dtype), v.dtype))
         self.dtype = torch.float64 if state.dtype == torch.float64 else factor
         most, value, self.warps, self.warps_of_last = TABLE[key, min(self.dtype.itemsize, 4)]
+        if log_decay is not None and log_decay.dim() == 4:
+            most = min(most, BY_CHANNEL)
         # The largest tile that is not longer than asked for, nor longer than the piece needs.
         size = min(most, max(16, 1 << chunk.bit_length() - 1), tiles.power(time))
         self.streams, self.count, self.parts = batch * self.heads, triton.cdiv(time, size), -(-self.value_dim // value)
@@ -63,8 +67,8 @@ class _Piece:
             "PRESENT": present is not None,
         }
         self.accumulated = {"ACC": tiles.accumulator(state.dtype)}
-        self.tiles = {"CHUNK": size, "KEY": key, "VALUE": value, "FACTOR": tiles.language(self.dtype)}
-        self.tiles |= self.accumulated
+        self.tiles = {"CHUNK": size, "VALUE": value, "FACTOR": tiles.language(self.dtype)} | self.accumulated
+        self.whole, self.parted = {"KEY": key}, {"PART": min(key, PART)}
         self.levels = {"LEVELS": size.bit_length() - 1}
 
     def scratch(self, *shape: int) -> Tensor:
@@ -78,7 +82,8 @@ class _Piece:
         inverse = self.scratch(self.streams, self.count, size, size)
         gpu_forward.solve[(self.streams, self.count)](
             self.k, self.v, self.log_decay, self.beta, self.first, self.present, u, w, inverse, **self.sizes,
-            **self.flags, HALF=self.dtype.itemsize == 2, **self.levels, **self.tiles, num_warps=self.warps,
+            **self.flags, HALF=self.dtype.itemsize == 2, **self.levels, **self.parted, **self.tiles,
+            num_warps=self.warps,
         )  # fmt: skip
         return u, w, inverse
 
@@ -89,7 +94,7 @@ class _Piece:
         last = torch.empty_like(self.state)
         gpu_forward.carry[(self.streams, self.parts)](
             self.k, u, w, self.log_decay, self.first, self.present, self.state, states, n, last, **self.sizes,
-            DELTA=w is not None, **self.flags, **self.tiles, num_warps=self.warps, num_stages=STAGES,
+            DELTA=w is not None, **self.flags, **self.whole, **self.tiles, num_warps=self.warps, num_stages=STAGES,
         )  # fmt: skip
         return n, states, last
 
@@ -98,7 +103,7 @@ class _Piece:
         output = torch.empty_like(self.v)
         gpu_forward.read[(self.streams, self.count)](
             self.q, self.k, n, self.log_decay, self.first, self.present, states, output, self.scale, **self.sizes,
-            **self.flags, **self.levels, **self.tiles, num_warps=self.warps,
+            **self.flags, **self.levels, **self.whole, **self.parted, **self.tiles, num_warps=self.warps,
         )  # fmt: skip
         return output
 
@@ -121,11 +126,11 @@ class _Piece:
         d_n, d_states, d_state = self.scratch(*self.v.shape), torch.empty_like(states), torch.empty_like(self.state)
         gpu_backward.answer[(self.streams, self.count)](
             self.q, self.k, d_output, *about, d_n, self.scale, **self.sizes, **self.flags, **self.levels,
-            **self.tiles, num_warps=self.warps,
+            **self.parted, **self.tiles, num_warps=self.warps,
         )  # fmt: skip
         gpu_backward.carry_back[(self.streams, self.parts)](
             self.q, self.k, w, d_output, *about, d_last, d_states, d_n, d_state, self.scale, **self.sizes,
-            DELTA=w is not None, **self.flags, **self.tiles, num_warps=self.warps, num_stages=STAGES,
+            DELTA=w is not None, **self.flags, **self.whole, **self.tiles, num_warps=self.warps, num_stages=STAGES,
         )  # fmt: skip
         # What absent tokens hold reaches nothing: kernels do not write there.
         d_q, d_k, d_v = (torch.zeros_like(x) for x in (self.q, self.k, self.v))
@@ -134,21 +139,22 @@ class _Piece:
         )
         size = self.tiles["CHUNK"]
         d_b, d_a = (self.state.new_empty(self.streams, self.count, size, size) for _ in range(2))
-        d_asked, d_left, d_w = (self.scratch(*self.k.shape) for _ in range(3))
+        d_asked, d_left, d_entered = (self.scratch(*self.k.shape) for _ in range(3))
         d_kept = self.state.new_empty(self.streams, self.count, self.key_dim)
         d_step = self.state.new_empty(self.k.shape[:3])
-        between = d_b, d_a, d_asked, d_left, d_w, d_kept, d_step
+        between = d_b, d_a, d_asked, d_left, d_entered, d_kept, d_step
         masks = {name: self.flags[name] for name in ("FIRST", "PRESENT")}
         gpu_backward.differ[(self.streams, self.count)](
-            self.v, self.beta, self.first, self.present, u, n, inverse, states, d_output, d_n, d_states, d_v, *between,
-            **self.sizes, DELTA=w is not None, **masks, **self.tiles, num_warps=self.warps_of_last,
+            self.v, self.beta, self.first, self.present, u, w, n, inverse, states, d_output, d_n, d_states, d_v,
+            *between, **self.sizes, DELTA=w is not None, **masks, **self.parted, **self.tiles,
+            num_warps=self.warps_of_last,
         )  # fmt: skip
         sizes = {name: size for name, size in self.sizes.items() if name != "value_dim"}
         key_tiles = {name: size for name, size in self.tiles.items() if name != "VALUE"}
         gpu_backward.learn[(self.streams, self.count)](
-            self.q, self.k, self.log_decay, self.beta, self.first, self.present, w, inverse, *between, d_q, d_k,
-            d_log_decay, d_beta, self.scale, **sizes, DELTA=w is not None, **self.flags, **self.levels, **key_tiles,
-            num_warps=self.warps_of_last,
+            self.q, self.k, self.log_decay, self.beta, self.first, self.present, *between, d_q, d_k,
+            d_log_decay, d_beta, self.scale, **sizes, DELTA=w is not None, **self.flags, **self.levels, **self.parted,
+            **key_tiles, num_warps=self.warps_of_last, num_stages=1,
         )  # fmt: skip
         return d_q, d_k, d_v, d_log_decay, d_beta, d_state
 

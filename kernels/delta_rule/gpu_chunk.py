@@ -45,12 +45,12 @@ def store_rows(target, rows, token, there, begin, size, WIDTH: tl.constexpr):
 
 @triton.jit
 def load_decay(
-    log_decay, token, there, key_dim, DECAY: tl.constexpr, BY_CHANNEL: tl.constexpr, CHUNK: tl.constexpr,
-    KEY: tl.constexpr, ACC: tl.constexpr,
+    log_decay, token, there, begin, key_dim, DECAY: tl.constexpr, BY_CHANNEL: tl.constexpr, CHUNK: tl.constexpr,
+    WIDTH: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Load the logarithms of decays; 0 where nothing decays."""
+    """Load the logarithms of decays, of channels from ``begin`` on; 0 where nothing decays."""
     if BY_CHANNEL:
-        return load_rows(log_decay, token, there, 0, key_dim, KEY, ACC)
+        return load_rows(log_decay, token, there, begin, key_dim, WIDTH, ACC)
     elif DECAY:
         return tl.load(log_decay + token, mask=there, other=0.0).to(ACC)
     else:
@@ -61,48 +61,30 @@ def load_decay(
 
 
 @triton.jit
-def up_to(SIZE: tl.constexpr, CHUNK: tl.constexpr):
-    """Mark [i, l]: l is not after i, in the same block of SIZE tokens."""
-    i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-    return (j <= i) & (j // SIZE == i // SIZE)
+def _join(own, others, next_own, next_others):
+    """Go one token on: what came before it is now among the others."""
+    return next_own, next_others + own + others
 
 
 @triton.jit
-def after(SIZE: tl.constexpr, CHUNK: tl.constexpr):
-    """Mark [i, l]: l is after i, in the same block of SIZE tokens."""
-    i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-    return (j > i) & (j // SIZE == i // SIZE)
+def add_others(x, AFTER: tl.constexpr):
+    """For every token add up what comes after it, or else before it."""
+    return tl.associative_scan((x, tl.zeros_like(x)), 0, _join, reverse=AFTER)[1]
 
 
 @triton.jit
-def add_up(marked, g, BY_CHANNEL: tl.constexpr, ACC: tl.constexpr):
-    """For every i add up the decays of the tokens marked [i, l]."""
-    if BY_CHANNEL:
-        return dot(marked, g, ACC, ACC)
-    else:
-        return tl.sum(tl.where(marked, g[None, :], 0.0), 1)[:, None]
-
-
-@triton.jit
-def hand_back(marked, slope, BY_CHANNEL: tl.constexpr, ACC: tl.constexpr):
-    """Give the gradient of g from that of `add_up`, (chunk, key_dim)."""
-    if BY_CHANNEL:
-        return dot(tl.trans(marked.to(ACC)), slope, ACC, ACC)
-    else:
-        return tl.sum(tl.where(marked, tl.sum(slope, 1)[:, None], 0.0), 0)
-
-
-@triton.jit
-def entering(g, episode, BY_CHANNEL: tl.constexpr, CHUNK: tl.constexpr, ACC: tl.constexpr):
+def entering(g, episode, BY_CHANNEL: tl.constexpr):
     """E: what is left of the chunk's first state at each token."""
-    return tl.where((episode == 0)[:, None], tl.exp(add_up(up_to(CHUNK, CHUNK), g, BY_CHANNEL, ACC)), 0.0)
+    e = tl.exp(tl.cumsum(g, 0))
+    return tl.where((episode == 0)[:, None], e if BY_CHANNEL else e[:, None], 0.0)
 
 
 @triton.jit
-def leaving(g, episode, BY_CHANNEL: tl.constexpr, CHUNK: tl.constexpr, ACC: tl.constexpr):
+def leaving(g, episode, BY_CHANNEL: tl.constexpr):
     """L_C: what is left of each token at the chunk's end."""
     stays = (episode == tl.max(episode, 0))[:, None]
-    return tl.where(stays, tl.exp(add_up(after(CHUNK, CHUNK), g, BY_CHANNEL, ACC)), 0.0)
+    e = tl.exp(add_others(g, AFTER=True))
+    return tl.where(stays, e if BY_CHANNEL else e[:, None], 0.0)
 
 
 @triton.jit
@@ -122,40 +104,54 @@ def _below(episode, CHUNK: tl.constexpr):
 
 
 @triton.jit
-def _within(g, episode, CHUNK: tl.constexpr):
-    """L of a decay that all channels share."""
+def _within(g, CHUNK: tl.constexpr):
+    """L of a decay that all channels share, where i ≥ j."""
     i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-    apart = tl.cumsum(tl.where(i > j, g[:, None], 0.0), 0)
-    return tl.where(_below(episode, CHUNK), tl.exp(apart), 0.0)
+    return tl.exp(tl.cumsum(tl.where(i > j, g[:, None], 0.0), 0))
 
 
 @triton.jit
-def _neighbours(SIZE: tl.constexpr, CHUNK: tl.constexpr):
-    """Mark [i, j]: j is in the earlier half of a block of 2 SIZE tokens, i in its later half."""
+def _neighbours(level, CHUNK: tl.constexpr):
+    """Mark [i, j]: j is in a block of 2^level tokens, i in the next, which are the halves of a block of twice that."""
+    i, j = tl.arange(0, CHUNK)[:, None] >> level, tl.arange(0, CHUNK)[None, :] >> level
+    return (i == j + 1) & (i % 2 == 1)
+
+
+@triton.jit
+def _to_middle(level, CHUNK: tl.constexpr):
+    """Mark [i, l]: token l's decay lies between i, of one of two such blocks, and the middle of the two."""
     i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-    return (i // SIZE == j // SIZE + 1) & (i // (2 * SIZE) == j // (2 * SIZE))
+    return (i >> level == j >> level) & ((j <= i) == ((i >> level) % 2 == 1))
 
 
 @triton.jit
 def match(
-    rows, k, g, episode, BY_CHANNEL: tl.constexpr, LEVELS: tl.constexpr, CHUNK: tl.constexpr, FACTOR: tl.constexpr,
-    ACC: tl.constexpr,
+    rows, keys, log_decay, token, there, episode, key_dim, DECAY: tl.constexpr, BY_CHANNEL: tl.constexpr,
+    LEVELS: tl.constexpr, CHUNK: tl.constexpr, PART: tl.constexpr, FACTOR: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """rows_iᵀ (L_ij ⊙ k_j) for i ≥ j: (chunk, chunk).
+    """rows_iᵀ (L_ij ⊙ k_j) for i ≥ j: (chunk, chunk), added up over parts of the channels, which need fewer registers.
 
     With a decay for each channel, what the later half of a block sees of the earlier passes the middle, where L_ij
-    falls into a factor of i and one of j, both at most 1; blocks are all of one size, then of twice that.
+    falls into a factor of i and one of j, both at most 1; blocks are all of one size, then of twice that. The loop
+    over sizes is left to run time: unrolled, it takes ptxas many minutes.
     """
-    if BY_CHANNEL:
-        i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-        found = tl.where(i == j, tl.sum(rows * k, 1)[:, None], 0.0)
-        for level in tl.static_range(LEVELS):
-            late = rows * tl.exp(add_up(up_to(2**level, CHUNK), g, True, ACC))
-            early = k * tl.exp(add_up(after(2**level, CHUNK), g, True, ACC))
-            found = tl.where(_neighbours(2**level, CHUNK), dot(late, tl.trans(early), FACTOR, ACC), found)
-        return tl.where(_below(episode, CHUNK), found, 0.0)
-    else:
-        return dot(rows, tl.trans(k), FACTOR, ACC) * _within(g, episode, CHUNK)
+    i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
+    found = tl.zeros([CHUNK, CHUNK], dtype=ACC)
+    for begin in range(0, key_dim, PART):
+        q_rows = load_rows(rows, token, there, begin, key_dim, PART, ACC)
+        k_rows = load_rows(keys, token, there, begin, key_dim, PART, ACC)
+        if BY_CHANNEL:
+            g = load_rows(log_decay, token, there, begin, key_dim, PART, ACC)
+            found += tl.where(i == j, tl.sum(q_rows * k_rows, 1)[:, None], 0.0)
+            for level in range(LEVELS):
+                decay = tl.exp(dot(_to_middle(level, CHUNK), g, ACC, ACC))
+                across = dot(decay * q_rows, tl.trans(decay * k_rows), FACTOR, ACC)
+                found += tl.where(_neighbours(level, CHUNK), across, 0.0)
+        else:
+            found += dot(q_rows, tl.trans(k_rows), FACTOR, ACC)
+    if DECAY and not BY_CHANNEL:
+        found *= _within(tl.load(log_decay + token, mask=there, other=0.0).to(ACC), CHUNK)
+    return tl.where(_below(episode, CHUNK), found, 0.0)
 
 
 @triton.jit
@@ -163,28 +159,26 @@ def match_back(
     slope, rows, k, g, episode, DECAY: tl.constexpr, BY_CHANNEL: tl.constexpr, LEVELS: tl.constexpr,
     CHUNK: tl.constexpr, FACTOR: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Give the gradients of rows, k and g from that of `match`."""
+    """Give the gradients of rows, k and g from that of `match`, of some channels; a shared g's is added up."""
     i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
+    slope = tl.where(_below(episode, CHUNK), slope, 0.0)
+    d_g = tl.zeros_like(g)
     if BY_CHANNEL:
-        slope = tl.where(_below(episode, CHUNK), slope, 0.0)
         itself = tl.sum(tl.where(i == j, slope, 0.0), 1)[:, None]
         d_rows, d_k = itself * k, itself * rows
-        d_g = tl.zeros_like(g)
-        for level in tl.static_range(LEVELS):
-            late = tl.exp(add_up(up_to(2**level, CHUNK), g, True, ACC))
-            early = tl.exp(add_up(after(2**level, CHUNK), g, True, ACC))
-            across = tl.where(_neighbours(2**level, CHUNK), slope, 0.0)
-            d_late = late * dot(across, early * k, FACTOR, ACC)
-            d_early = early * dot(tl.trans(across), late * rows, FACTOR, ACC)
+        for level in range(LEVELS):
+            between = _to_middle(level, CHUNK)
+            decay = tl.exp(dot(between, g, ACC, ACC))
+            across = tl.where(_neighbours(level, CHUNK), slope, 0.0)
+            d_late = decay * dot(across, decay * k, FACTOR, ACC)
+            d_early = decay * dot(tl.trans(across), decay * rows, FACTOR, ACC)
             d_rows += d_late
             d_k += d_early
-            d_g += hand_back(up_to(2**level, CHUNK), rows * d_late, True, ACC)
-            d_g += hand_back(after(2**level, CHUNK), k * d_early, True, ACC)
+            d_g += dot(tl.trans(between.to(ACC)), rows * d_late + k * d_early, ACC, ACC)
         return d_rows, d_k, d_g
     else:
-        slope *= _within(g, episode, CHUNK)
-        d_g = tl.zeros_like(g)
         if DECAY:  # g_l is in L_ij for j < l ≤ i
+            slope *= _within(g, CHUNK)
             spread = tl.cumsum(slope * dot(rows, tl.trans(k), FACTOR, ACC), 0, reverse=True)
             d_g = tl.sum(tl.where(j < i, spread, 0.0), 1)
         return dot(slope, k, FACTOR, ACC), dot(tl.trans(slope), rows, FACTOR, ACC), d_g
@@ -202,9 +196,9 @@ def invert(a, HALF: tl.constexpr, LEVELS: tl.constexpr, CHUNK: tl.constexpr, ACC
     """
     PRECISE: tl.constexpr = "tf32" if HALF else PRECISION
     i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-    t = tl.where(i == j, 1.0, 0.0).to(ACC) - tl.where(_neighbours(1, CHUNK), a, 0.0)
-    for level in tl.static_range(1, LEVELS):
-        below = tl.where(_neighbours(2**level, CHUNK), a, 0.0)
+    t = tl.where(i == j, 1.0, 0.0).to(ACC) - tl.where(_neighbours(0, CHUNK), a, 0.0)
+    for level in range(1, LEVELS):
+        below = tl.where(_neighbours(level, CHUNK), a, 0.0)
         below = tl.dot(t, below, out_dtype=ACC, input_precision=PRECISE)
         t -= tl.dot(below, t, out_dtype=ACC, input_precision=PRECISE)
     return t

@@ -24,22 +24,25 @@ from recurra.kernels.tiles import dot
 def solve(
     k, v, log_decay, beta, first, present, u, w, inverse, time, heads, key_dim, value_dim, DECAY: tl.constexpr,
     BY_CHANNEL: tl.constexpr, FIRST: tl.constexpr, PRESENT: tl.constexpr, HALF: tl.constexpr, LEVELS: tl.constexpr,
-    CHUNK: tl.constexpr, KEY: tl.constexpr, VALUE: tl.constexpr, FACTOR: tl.constexpr, ACC: tl.constexpr,
+    CHUNK: tl.constexpr, PART: tl.constexpr, VALUE: tl.constexpr, FACTOR: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """T = (I + A)⁻¹ with A_ij = β_i k_iᵀ (L_ij ⊙ k_j) for i > j, U = T βV and W = T β(E ⊙ K): of one chunk."""
     chunk = tl.program_id(1).to(tl.int64)
     token, there, episode = find_tokens(first, present, chunk * CHUNK, time, heads, FIRST, PRESENT, CHUNK)
-    k_rows = load_rows(k, token, there, 0, key_dim, KEY, ACC)
+    a = match(
+        k, k, log_decay, token, there, episode, key_dim, DECAY, BY_CHANNEL, LEVELS, CHUNK, PART, FACTOR, ACC
+    )  # fmt: skip
     step = tl.load(beta + token, mask=there, other=0.0).to(ACC)[:, None]
-    g = load_decay(log_decay, token, there, key_dim, DECAY, BY_CHANNEL, CHUNK, KEY, ACC)
-    a = match(step * k_rows, k_rows, g, episode, BY_CHANNEL, LEVELS, CHUNK, FACTOR, ACC)
     i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-    t = invert(tl.where(i > j, a, 0.0), HALF, LEVELS, CHUNK, ACC)
+    t = invert(tl.where(i > j, step * a, 0.0), HALF, LEVELS, CHUNK, ACC)
     at = (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + chunk) * CHUNK * CHUNK
     tl.store(inverse + at + i * CHUNK + j, t)
     within = chunk * CHUNK + tl.arange(0, CHUNK) < time
-    entered = step * entering(g, episode, BY_CHANNEL, CHUNK, ACC) * k_rows
-    store_rows(w, dot(t, entered, FACTOR, ACC), token, within, 0, key_dim, KEY)
+    for begin in range(0, key_dim, PART):
+        k_rows = load_rows(k, token, there, begin, key_dim, PART, ACC)
+        g = load_decay(log_decay, token, there, begin, key_dim, DECAY, BY_CHANNEL, CHUNK, PART, ACC)
+        entered = step * entering(g, episode, BY_CHANNEL) * k_rows
+        store_rows(w, dot(t, entered, FACTOR, ACC), token, within, begin, key_dim, PART)
     for begin in range(0, value_dim, VALUE):
         v_rows = load_rows(v, token, there, begin, value_dim, VALUE, ACC)
         store_rows(u, dot(t, step * v_rows, FACTOR, ACC), token, within, begin, value_dim, VALUE)
@@ -67,13 +70,13 @@ def carry(
         tl.store(states + (stream * count + chunk) * key_dim * value_dim + place, s, mask=inside)
         token, there, episode = find_tokens(first, present, start, time, heads, FIRST, PRESENT, CHUNK)
         k_rows = load_rows(k, token, there, 0, key_dim, KEY, ACC)
-        g = load_decay(log_decay, token, there, key_dim, DECAY, BY_CHANNEL, CHUNK, KEY, ACC)
+        g = load_decay(log_decay, token, there, 0, key_dim, DECAY, BY_CHANNEL, CHUNK, KEY, ACC)
         found = load_rows(u, token, there, begin, value_dim, VALUE, ACC)
         if DELTA:
             found -= dot(load_rows(w, token, there, 0, key_dim, KEY, ACC), s, FACTOR, ACC)
             within = start + tl.arange(0, CHUNK) < time
             store_rows(n, found, token, within, begin, value_dim, VALUE)
-        left = leaving(g, episode, BY_CHANNEL, CHUNK, ACC) * k_rows
+        left = leaving(g, episode, BY_CHANNEL) * k_rows
         kept = keeping(g, episode)
         if BY_CHANNEL:
             s *= kept[:, None]
@@ -87,16 +90,17 @@ def carry(
 def read(
     q, k, n, log_decay, first, present, states, output, scale, time, heads, key_dim, value_dim, DECAY: tl.constexpr,
     BY_CHANNEL: tl.constexpr, FIRST: tl.constexpr, PRESENT: tl.constexpr, LEVELS: tl.constexpr, CHUNK: tl.constexpr,
-    KEY: tl.constexpr, VALUE: tl.constexpr, FACTOR: tl.constexpr, ACC: tl.constexpr,
+    KEY: tl.constexpr, PART: tl.constexpr, VALUE: tl.constexpr, FACTOR: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """O = B N + (E ⊙ Q) S with B_ij = q_iᵀ (L_ij ⊙ k_j): of one chunk."""
     chunk = tl.program_id(1).to(tl.int64)
     token, there, episode = find_tokens(first, present, chunk * CHUNK, time, heads, FIRST, PRESENT, CHUNK)
+    b = scale * match(
+        q, k, log_decay, token, there, episode, key_dim, DECAY, BY_CHANNEL, LEVELS, CHUNK, PART, FACTOR, ACC
+    )  # fmt: skip
     q_rows = load_rows(q, token, there, 0, key_dim, KEY, ACC) * scale
-    k_rows = load_rows(k, token, there, 0, key_dim, KEY, ACC)
-    g = load_decay(log_decay, token, there, key_dim, DECAY, BY_CHANNEL, CHUNK, KEY, ACC)
-    b = match(q_rows, k_rows, g, episode, BY_CHANNEL, LEVELS, CHUNK, FACTOR, ACC)
-    q_rows *= entering(g, episode, BY_CHANNEL, CHUNK, ACC)
+    g = load_decay(log_decay, token, there, 0, key_dim, DECAY, BY_CHANNEL, CHUNK, KEY, ACC)
+    q_rows *= entering(g, episode, BY_CHANNEL)
     states += (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + chunk) * key_dim * value_dim
     within = chunk * CHUNK + tl.arange(0, CHUNK) < time
     rows = tl.arange(0, KEY)
