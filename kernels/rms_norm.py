@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
@@ -19,7 +18,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
         eps: keeps zeros zeros.
 
     Returns:
-        y ``(..., dim)``; differentiable in x and w, once where it is learnt from on a CPU.
+        y ``(..., dim)``; differentiable in x and w, as often as torch is.
 
     >>> rms_norm(torch.tensor([0.0, 5.0]), torch.tensor([1.0, 2.0]), eps=0.0)
     tensor([0.0000, 2.8284])
@@ -38,14 +37,16 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = size.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        n = x * inverse
-        ctx.save_for_backward(n, inverse, weight)
-        return n * weight
+        ctx.save_for_backward(x, inverse, weight)
+        ctx.eps = eps
+        return (x * inverse).mul_(weight)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:
-        n, inverse, weight = ctx.saved_tensors
+        x, inverse, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again: 1 / s is of x
+            inverse = (x.square().mean(-1, keepdim=True) + ctx.eps).rsqrt()
+        n = x * inverse
         by_channel = slope * n
         along = (by_channel @ weight).unsqueeze(-1)
         of_x = torch.mul(slope, weight).addcmul_(n, along, value=-1 / len(weight)).mul_(inverse)

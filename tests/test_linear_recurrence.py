@@ -106,6 +106,7 @@ def test_gradcheck(backend):
         return linear_recurrence(x, log_gate, initial_state=state, **flags, chunk=4, backend=backend)
 
     assert torch.autograd.gradcheck(operation, inputs)
+    assert torch.autograd.gradgradcheck(operation, inputs, fast_mode=True)
 
 
 @every_backend

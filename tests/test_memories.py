@@ -94,6 +94,40 @@ def test_a_network_of_it_obeys_the_laws(name):
     laws.check(make(name), cases=1, time=8)
 
 
+REFUSED = ("gru", "attention")  # for attention torch has no second derivative on a CPU
+THRICE = ("ttt_linear", "moneta", "memora")  # have a slope of torch's layer norm inside, which is right but twice
+TWICE = [name for name in MEMORIES if name.partition(",")[0] not in ("none", *REFUSED, *THRICE)]
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_second_derivative_is_right(name):
+    memory, (x, first, present) = exact(name), draw(2, 6, 6 if name == "delta_net, 1 head" else 8)
+    if name.startswith("convolution"):
+        x = x[..., :5]
+    x = x.nan_to_num()
+    parameters = list(memory.parameters())[-1:]
+    directions = [torch.randn_like(z) for z in (x, *parameters)]
+
+    def slope(x):
+        x = x.requires_grad_()
+        total = memory(x, first=first, present=present)[0].sum()  # its slope is no variable
+        slopes = torch.autograd.grad(total, [x, *parameters], create_graph=True, materialize_grads=True)
+        return sum((one * other).sum() for one, other in zip(slopes, directions, strict=True))
+
+    found = torch.autograd.grad(slope(x), x, materialize_grads=True)[0]
+    step = 1e-5 * torch.randn_like(x)
+    difference = slope((x + step).detach()) - slope((x - step).detach())
+    torch.testing.assert_close(2 * (found * step).sum(), difference.detach(), rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_second_derivative_that_is_not_there_is_refused(name):
+    memory, x = exact(name), torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(memory(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(slope.sum(), x)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from([*MEMORIES, *NETWORKS]), st.sampled_from(list(laws.LAWS)), st.integers(0, 10**9))
 def test_it_obeys_whatever_the_case(name, law, seed):

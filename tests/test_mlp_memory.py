@@ -254,6 +254,7 @@ def test_gradients_are_those_of_finite_differences(backend, decay, momentum):
         )
 
     assert torch.autograd.gradcheck(run, tuple(flat.values()), fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, tuple(flat.values()), fast_mode=True)
 
 
 def test_the_chunk_is_part_of_the_model():

@@ -34,6 +34,7 @@ def test_gradients(rows: int) -> None:
     x.requires_grad_()
     weight.requires_grad_()
     assert torch.autograd.gradcheck(lambda x, weight: rms_norm(x, weight, eps=1e-6), (x, weight))
+    assert torch.autograd.gradgradcheck(lambda x, weight: rms_norm(x, weight, eps=1e-6), (x, weight))
 
 
 def test_zeros_stay_zeros_and_have_a_gradient() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
@@ -23,7 +22,8 @@ class _Scan(torch.autograd.Function):
     """h_t = g_t h_{t-1} + x_t, and its backward, the same recurrence from the end.
 
     With a the gradient of h, what comes by later tokens included: a_t = dL/dy_t + g_{t+1} a_{t+1}. Then
-    dL/dx_t = a_t and dL/dg_t = a_t h_{t-1}. By hand, because autograd would keep and walk every step of `_scan`.
+    dL/dx_t = a_t and dL/dg_t = a_t h_{t-1}. By hand, because autograd would keep and walk every step of `_scan`; the
+    backward pass is again differentiable.
     """
 
     @staticmethod
@@ -34,11 +34,10 @@ class _Scan(torch.autograd.Function):
         return h
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         gate, state, h = ctx.saved_tensors
         following = functional.pad(gate[:, 1:], (0, 0, 0, 1))
-        a = _scan(slope.flip(1), following.flip(1), torch.zeros_like(state), ctx.chunk).flip(1)
+        a = _Scan.apply(slope.flip(1), following.flip(1), torch.zeros_like(state), ctx.chunk).flip(1)
         before = torch.cat((state.unsqueeze(1), h[:, :-1]), 1)
         return a, a * before, gate[:, 0] * a[:, 0], None
 

@@ -37,7 +37,7 @@ def linear_recurrence(
         chunk: tokens that the chunked backend walks in all chunks at once: changes the speed, not the answer.
         backend: ``"reference"`` goes token by token, ``"chunked"`` is parallel, ``"triton"`` runs kernels on a GPU;
             None takes the last for CUDA tensors, else the first for a single token and the second for more. All are
-            differentiable in every floating-point argument, once.
+            differentiable in every floating-point argument; the kernels once, the others as often as torch is.
 
     Returns:
         Outputs h ``(batch, time, dim)`` in x's dtype, and the state after the last token ``(batch, dim)``, held in

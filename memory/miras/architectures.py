@@ -64,7 +64,10 @@ def read(form: Form, weights: Weights, x: Tensor) -> Tensor:
 
 
 def gradient(form: Form, weights: Weights, x: Tensor, bias: Callable[[Tensor], Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Give the factors of the gradient of each weight, where ``bias`` gives the slope at the answer M(x)."""
+    """Give the factors of the gradient of each weight, where ``bias`` gives the slope at the answer M(x).
+
+    With a norm they can be differentiated once: torch's own layer norm is not right a third time.
+    """
     *inner, f = _inside(form, weights, x)
     if form.scale is None or form.shift is None:
         slope = bias(f)
