@@ -95,8 +95,7 @@ def test_a_network_of_it_obeys_the_laws(name):
 
 
 REFUSED = ("gru", "attention")  # for attention torch has no second derivative on a CPU
-THRICE = ("ttt_linear", "moneta", "memora")  # have a slope of torch's layer norm inside, which is right but twice
-TWICE = [name for name in MEMORIES if name.partition(",")[0] not in ("none", *REFUSED, *THRICE)]
+TWICE = [name for name in MEMORIES if name.partition(",")[0] not in ("none", *REFUSED)]
 
 
 @pytest.mark.parametrize("name", TWICE)

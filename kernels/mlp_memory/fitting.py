@@ -23,14 +23,17 @@ NUMBERS: dict[Bias, int] = {
 
 
 def number(bias: Bias) -> tuple[int, float] | None:
-    """Give a bias's number and exponent; None for a function that the kernels do not know.
+    """Give a bias's number and exponent; None for a function that the kernels do not know, and for a tensor's exponent.
 
     >>> number(biases.l2), number(partial(biases.lp, p=4.0)), number(lambda prediction, value, threshold: value)
     ((1, 2.0), (3, 4.0), None)
+    >>> number(partial(biases.lp, p=torch.tensor(4.0)))
     """
     if isinstance(bias, partial) and bias.func is biases.lp and not bias.args and set(bias.keywords) == {"p"}:
-        p = float(bias.keywords["p"])
-        return 1 if p == 2.0 else 2 if p == 3.0 else 3 if p > 3.0 else 4, p
+        p = bias.keywords["p"]
+        if not isinstance(p, int | float):  # a tensor, which may learn
+            return None
+        return 1 if p == 2.0 else 2 if p == 3.0 else 3 if p > 3.0 else 4, float(p)
     return (NUMBERS[bias], 2.0) if bias in NUMBERS else None
 
 

@@ -6,7 +6,7 @@ an outer product, so it is given as its two factors, ``left (…, in)`` and ``ri
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,19 +64,16 @@ def read(form: Form, weights: Weights, x: Tensor) -> Tensor:
 
 
 def gradient(form: Form, weights: Weights, x: Tensor, bias: Callable[[Tensor], Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Give the factors of the gradient of each weight, where ``bias`` gives the slope at the answer M(x).
-
-    With a norm they can be differentiated once: torch's own layer norm is not right a third time.
-    """
+    """Give the factors of the gradient of each weight, where ``bias`` gives the slope at the answer M(x)."""
     *inner, f = _inside(form, weights, x)
     if form.scale is None or form.shift is None:
         slope = bias(f)
     else:
-        width = f.shape[-1:]
-        normal, mean, inverse = torch.native_layer_norm(f, width, None, None, EPSILON)
+        normal = functional.layer_norm(f, f.shape[-1:], eps=EPSILON)
+        inverse = (f.var(-1, correction=0, keepdim=True) + EPSILON).rsqrt()
         slope = bias(x + torch.addcmul(form.shift, normal, form.scale)) * form.scale
-        through: Any = torch.ops.aten.native_layer_norm_backward
-        slope = through(slope, f, width, mean, inverse, None, None, [True, False, False])[0]
+        along = (slope * normal).mean(-1, keepdim=True)
+        slope = torch.addcmul(slope - slope.mean(-1, keepdim=True), normal, along, value=-1) * inverse
     match form.architecture:
         case "vector" | "matrix":
             return [(inner[0], slope)]
