@@ -1,20 +1,9 @@
-"""The laws that every memory obeys, and `check`, which tests them for any memory, a user's own too.
-
-A law is a function of a memory and a random `Case` that returns a `Figure`: how far the memory is from keeping the
-law, 0 or tiny where it does. What makes the figures comparable:
-
-* A relative error of a against b is max|a - b| / max(0.01, max|b|) over a whole tensor, so it means the same for
-  outputs of size 1 and of size 1e4; below 0.01 it becomes absolute, since what is that small next to inputs of size 1
-  is the rounding of something larger. Whole numbers and flags must be equal; what is not a number is infinitely far.
-* float64 is allowed 1e-10 and float32 1e-4. In a law that looks at both, the errors in float32 count a millionth.
-* States are compared tensor by tensor; those of a memory with ``bounded = False``, which may pad what they keep, by
-  how they continue.
-"""
+"""The ten laws, a function each of a memory and a random `Case`: how far the memory is from keeping the law."""
 
 import copy
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,252 +12,14 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
-from recurra.errors import UserError, nearest
+from recurra.errors import UserError
 from recurra.memory import state as states
 from recurra.memory.base import Memory
-from recurra.memory.cases import Case, Read, Stream, device_of, draw, draw_presence, draw_stream, fresh, read
+from recurra.memory.laws.cases import Case, Read, Stream, draw_presence, draw_stream, fresh, read
+from recurra.memory.laws.figures import Figure, brief, flaw, gap, gaps, infinite, unlike
+from recurra.memory.laws.teams import members, rejoined
 
-_FLOOR = 1e-2  # of relative errors
-_SINGLE = 1e-6  # what an error in float32 counts beside one in float64
-_NOISE = 5e-2  # added to parameters, so that one that starts at 0 hides nothing
-
-
-class LawBroken(AssertionError):
-    """A memory breaks laws; the message names each with its figure and the case that shows it.
-
-    Attributes:
-        laws: names of the broken laws.
-    """
-
-    def __init__(self, message: str, *, laws: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.laws = laws
-
-
-class Figure(float):
-    """How far from a law a memory is, and at what: of several figures `max` gives the worst.
-
-    >>> worst = max(Figure(0.0, "outputs"), Figure(0.5, "state"))
-    >>> worst, worst.what
-    (0.5, 'state')
-    """
-
-    what: str
-
-    def __new__(cls, value: float, what: str) -> "Figure":
-        """Take what is not a number as infinitely far."""
-        figure = super().__new__(cls, math.inf if math.isnan(value) else value)
-        figure.what = what
-        return figure
-
-
-def check(
-    memory: Memory,
-    *,
-    laws: Iterable[str] | None = None,
-    cases: int = 3,
-    seed: int = 0,
-    time: int = 40,
-    agents: int = 4,
-) -> None:
-    """Test that a memory obeys the laws.
-
-    The memory itself stays as it is, and so does the global random state: laws work on copies in evaluation mode,
-    in float64 or float32, on the memory's device, with a little noise on every parameter.
-
-    Args:
-        memory: what is tested.
-        laws: names out of `LAWS`; all by default.
-        cases: number of random cases for each law.
-        seed: of the first case; the next ones count on.
-        time: the longest stream. A memory that works by chunks or segments longer than this wants a longer one.
-        agents: the largest team, where the memory is a team's.
-
-    Raises:
-        LawBroken: if it does not, with every broken law, its figure and the case.
-        UserError: if there is no such law, or ``memory`` is no `Memory`.
-
-    >>> from recurra.memory import build
-    >>> check(build("gru", 8), cases=1)
-    """
-    broken = {}
-    cause = None
-    for name, (figure, place, error) in _worst(memory, laws, cases, seed, time, agents).items():
-        allowed = math.inf if name == "bounded" and not memory.bounded else BOUNDS[name]
-        if figure > allowed:
-            broken[name] = f"  {name}: {figure:.3g} where at most {allowed:g} is allowed: {figure.what} [{place}]"
-            cause = cause or error
-    if broken:
-        lines = (f"{type(memory).__name__} breaks the laws of memory", *broken.values())
-        raise LawBroken("\n".join(lines), laws=tuple(broken)) from cause
-
-
-def measure(
-    memory: Memory,
-    *,
-    laws: Iterable[str] | None = None,
-    cases: int = 3,
-    seed: int = 0,
-    time: int = 40,
-    agents: int = 4,
-) -> dict[str, float]:
-    """Give each law's worst figure, infinite where the memory raises an exception; arguments as in `check`.
-
-    >>> from recurra.memory import build
-    >>> measure(build("gru", 8), laws=["bounded", "saved"], cases=1)
-    {'bounded': 0.0, 'saved': 0.0}
-    """
-    return {name: float(figure) for name, (figure, *_) in _worst(memory, laws, cases, seed, time, agents).items()}
-
-
-def _worst(
-    memory: Memory, laws: Iterable[str] | None, cases: int, seed: int, time: int, agents: int
-) -> dict[str, tuple[Figure, str, Exception | None]]:
-    """Give each law's worst figure, the case it comes from, and the exception that it stands for, if any."""
-    if not isinstance(memory, Memory):
-        raise UserError(f"laws are of a recurra.memory.Memory, and {type(memory).__name__} is none: subclass it")
-    names = list(LAWS if laws is None else laws)
-    if unknown := [name for name in names if name not in LAWS]:
-        raise UserError(f"there is no law {unknown[0]!r}: {nearest(unknown[0], LAWS)}")
-    device = device_of(memory)
-    generators = [device] if device.type == "cuda" else []
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(generators):
-        worst: dict[str, tuple[Figure, str, Exception | None]] = {}
-        for name in names:
-            for case_seed in range(seed, seed + cases):
-                found = _judge(memory, name, case_seed, time, agents)
-                worst[name] = max(worst.get(name, found), found, key=lambda found: found[0])
-                if math.isinf(found[0]):  # nothing can be worse
-                    break
-        return worst
-
-
-def _judge(memory: Memory, name: str, seed: int, time: int, agents: int) -> tuple[Figure, str, Exception | None]:
-    place = f"seed {seed}"
-    torch.default_generator.manual_seed(seed)  # for a memory that is random itself; our own draws do not use it
-    try:
-        case = draw(memory, seed, time, agents)
-        place = str(case)
-        return LAWS[name](_disturbed(memory, case.generator), case), place, None
-    except Exception as error:  # whatever a memory raises breaks the law
-        return Figure(math.inf, f"{type(error).__name__}: {_brief(error)}"), place, error
-
-
-def _disturbed(memory: Memory, generator: torch.Generator) -> Memory:
-    """Copy a memory to evaluation mode and float64, with noise on its parameters."""
-    memory = copy.deepcopy(memory).eval().double()
-    with torch.no_grad():
-        for parameter in memory.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(noise.to(parameter), alpha=_NOISE)
-    return memory
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).partition("\n\n")[0].split())[:300]
-
-
-# What laws are made of ------------------------------------------------------------------------------------------------
-
-
-def _rows(state: Any, row: int) -> Any:
-    return None if state is None else states.select(state, slice(row, row + 1))
-
-
-def _error(actual: Tensor, expected: Tensor, what: str) -> Figure:
-    """Give the relative error of a tensor, as the module's docstring defines it."""
-    if actual.shape != expected.shape or actual.dtype != expected.dtype:
-        given, wanted = (f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in (actual, expected))
-        return Figure(math.inf, f"{what} ({given} instead of {wanted})")
-    if torch.equal(actual, expected):
-        return Figure(0.0, what)
-    if not expected.is_floating_point():
-        return Figure(math.inf, what)
-    actual, expected = actual.detach().double(), expected.detach().double()
-    gap = torch.where(actual == expected, 0.0, (actual - expected).abs()).max()
-    size = expected.abs().nan_to_num(nan=0.0, posinf=0.0).max().clamp(min=_FLOOR)
-    return Figure(float(gap / size), what)
-
-
-def _errors(actual: Any, expected: Any, what: str) -> Iterator[Figure]:
-    """Give the relative error of each tensor of a state."""
-    tensors, wanted = dict(states.fields(actual)), dict(states.fields(expected))
-    if tensors.keys() != wanted.keys():
-        yield Figure(math.inf, f"{what}: fields {sorted(tensors)} instead of {sorted(wanted)}")
-        return
-    for name, tensor in wanted.items():
-        yield _error(tensors[name], tensor, f"{what}, field {name}")
-
-
-def _state_error(memory: Memory, case: Case, actual: Any, expected: Any, what: str) -> Figure:
-    if memory.bounded:
-        return max(_errors(actual, expected, what), default=Figure(0.0, what))
-    batch = next(tensor.shape[0] for _, tensor in states.fields(expected))
-    x = case.stream.x[:1, ..., : 2 * memory.grain, :]
-    probe = Stream(x.expand(batch, *x.shape[1:]))
-    with torch.no_grad():
-        continued, wanted = (read(memory, probe, state)[0] for state in (actual, expected))
-    return _error(continued, wanted, f"{what}, as it continues")
-
-
-def _unlike(memory: Memory, case: Case, actual: Read, expected: Read, how: str) -> list[Figure]:
-    """Give the errors of what a reading gave, outputs and final state, against what it should have given."""
-    (y, last), (y_expected, last_expected) = actual, expected
-    return [
-        _error(y, y_expected, f"outputs {how}"),
-        _state_error(memory, case, last, last_expected, f"final state {how}"),
-    ]
-
-
-def _flaw(found: bool, what: str) -> Figure:
-    """Give the figure of what is wholly right or wholly wrong."""
-    return Figure(math.inf if found else 0.0, what)
-
-
-def _infinite(tensors: Iterable[Tensor], what: str) -> Figure:
-    return _flaw(not all(bool(tensor.isfinite().all()) for tensor in tensors), f"{what} does not stay finite")
-
-
-def _floating(state: Any) -> list[Tensor]:
-    return [tensor for _, tensor in states.fields(state) if tensor.is_floating_point()]
-
-
-def _slopes(y: Tensor, inputs: list[Tensor], case: Case) -> tuple[Tensor, ...]:
-    """Give the gradients of a random mixture of outputs, the same one for every call with one case and shape.
-
-    A plain sum would not do: behind a layer norm it has no gradient at all.
-    """
-    generator = torch.Generator().manual_seed(case.seed)
-    weights = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y)
-    return torch.autograd.grad((y * weights).sum(), inputs, allow_unused=True, materialize_grads=True)
-
-
-def _trained(memory: Memory) -> dict[str, Tensor]:
-    return {name: parameter for name, parameter in memory.named_parameters() if parameter.requires_grad}
-
-
-def _personal(memory: Memory, state: Any, function: Callable[..., Tensor], *others: Any) -> Any:
-    """Apply a function to the fields of a team's state whose size depends on the team's, and to no other."""
-    teams: list[dict[str, Any]] = [{"agents": 1}, {"agents": 2}]
-    small, large = (memory.initial_state(1, **team) for team in teams)
-
-    def apply(a: Tensor, b: Tensor, *fields: Tensor) -> Tensor:
-        return fields[-1] if a.shape == b.shape else function(*fields)
-
-    return states.transform(apply, small, large, state, *others)
-
-
-def _members(memory: Memory, state: Any, who: Tensor) -> Any:
-    """Take some agents of a team's state."""
-    return _personal(memory, state, lambda field: field[:, who])
-
-
-def _rejoined(memory: Memory, state: Any, part: Any, who: Tensor) -> Any:
-    """Put some agents of a team, as they now are, back beside those who stayed as they were."""
-    return _personal(memory, state, lambda old, new: old.index_copy(1, who, new), part)
-
-
-# The laws -------------------------------------------------------------------------------------------------------------
+SINGLE = 1e-6  # what an error in float32 counts beside one in float64
 
 
 def split(memory: Memory, case: Case) -> Figure:
@@ -287,12 +38,12 @@ def split(memory: Memory, case: Case) -> Figure:
     whole = read(memory, stream, state)
     pieces = read(memory, stream, state, case.cuts)
     figures = [
-        _flaw(whole[0].shape != stream.x.shape, f"outputs {tuple(whole[0].shape)} for x {tuple(stream.x.shape)}"),
-        _error(given, stream.x, "the x that the memory was given"),
-        *_errors(kept, before, "the state that the memory was given"),
-        *_unlike(memory, case, pieces, whole, "in pieces"),
-        *_unlike(memory, case, ungraded, whole, "in pieces under no_grad"),
-        *_unlike(memory, case, inference, whole, "in pieces under inference_mode"),
+        flaw(whole[0].shape != stream.x.shape, f"outputs {tuple(whole[0].shape)} for x {tuple(stream.x.shape)}"),
+        gap(given, stream.x, "the x that the memory was given"),
+        *gaps(kept, before, "the state that the memory was given"),
+        *unlike(memory, case, pieces, whole, "in pieces"),
+        *unlike(memory, case, ungraded, whole, "in pieces under no_grad"),
+        *unlike(memory, case, inference, whole, "in pieces under inference_mode"),
     ]
     if memory.grain == 1:
         outputs, stepped = [], state
@@ -301,12 +52,12 @@ def split(memory: Memory, case: Case) -> Figure:
             y_t, stepped = memory.step(stream.x[..., t, :], stepped, first=first_t)
             outputs.append(y_t)
         steps, whole = (torch.stack(outputs, -2), stepped), read(memory, stream._replace(present=None), state)
-        figures += _unlike(memory, case, steps, whole, "step by step")
+        figures += unlike(memory, case, steps, whole, "step by step")
     memory, case = memory.float(), case.single()
     state = case.state(memory)
     whole, pieces = read(memory, case.stream, state), read(memory, case.stream, state, case.cuts)
-    singles = _unlike(memory, case, pieces, whole, "in pieces in float32")
-    return max(figures + [Figure(_SINGLE * figure, figure.what) for figure in singles])
+    singles = unlike(memory, case, pieces, whole, "in pieces in float32")
+    return max(figures + [Figure(SINGLE * figure, figure.what) for figure in singles])
 
 
 @torch.no_grad()
@@ -332,10 +83,10 @@ def first(memory: Memory, case: Case) -> Figure:
             output, end_state = read(memory, episode, None if begin in starts else _rows(state, row))
             outputs.append(output)
         apart = torch.cat(outputs, -2), end_state
-        figures += _unlike(memory, case, (y[row : row + 1], _rows(last, row)), apart, "against separate streams")
+        figures += unlike(memory, case, (y[row : row + 1], _rows(last, row)), apart, "against separate streams")
     plain, _ = read(memory, stream._replace(first=None))
     flagged, _ = read(memory, stream._replace(first=none), fresh(memory, stream.x))
-    return max(*figures, _error(plain, flagged, "outputs from None against those from an initial state, never reset"))
+    return max(*figures, gap(plain, flagged, "outputs from None against those from an initial state, never reset"))
 
 
 def present(memory: Memory, case: Case) -> Figure:
@@ -354,18 +105,18 @@ def present(memory: Memory, case: Case) -> Figure:
         runs.append((y, last, *_slopes(y, [x, *inputs], case)))
     (y_zero, _, *slopes_zero), (y, last, *slopes) = runs
     figures = [
-        _error(y[~flags], torch.zeros_like(y[~flags]), "outputs at absent tokens"),
-        _error(y, y_zero, "outputs, with NaN in absent tokens"),
-        _error(slopes[0][~flags], torch.zeros_like(y[~flags]), "gradients of absent tokens"),
-        *(_error(a, b, "gradients, with NaN in absent tokens") for a, b in zip(slopes, slopes_zero, strict=True)),
+        gap(y[~flags], torch.zeros_like(y[~flags]), "outputs at absent tokens"),
+        gap(y, y_zero, "outputs, with NaN in absent tokens"),
+        gap(slopes[0][~flags], torch.zeros_like(y[~flags]), "gradients of absent tokens"),
+        *(gap(a, b, "gradients, with NaN in absent tokens") for a, b in zip(slopes, slopes_zero, strict=True)),
     ]
     for row in range(len(y)):
         alone = stream._replace(present=flags).row(row)
         dense = _read_present(memory, alone, _rows(state, row))
-        figures += _unlike(memory, case, (y[row : row + 1], _rows(last, row)), dense, "against no absent tokens")
+        figures += unlike(memory, case, (y[row : row + 1], _rows(last, row)), dense, "against no absent tokens")
     plain, _ = read(memory, stream._replace(present=None), state)
     full, _ = read(memory, stream._replace(present=torch.ones_like(flags)), state)
-    return max(*figures, _error(plain, full, "outputs without present against all present"))
+    return max(*figures, gap(plain, full, "outputs without present against all present"))
 
 
 def _read_present(memory: Memory, stream: Stream, state: Any) -> Read:
@@ -384,8 +135,8 @@ def _read_present(memory: Memory, stream: Stream, state: Any) -> Read:
         if len(who) == 0:
             continue
         if memory.team:
-            y[:, who, begin:end], part = memory(x[:, who, begin:end], _members(memory, state, who))
-            state = _rejoined(memory, state, part, who)
+            y[:, who, begin:end], part = memory(x[:, who, begin:end], members(memory, state, who))
+            state = rejoined(memory, state, part, who)
         else:
             y[:, begin:end], state = memory(x[:, begin:end], state)
     return y, state
@@ -412,7 +163,7 @@ def causal(memory: Memory, case: Case) -> Figure:
             torch.where(later, other.present, flags),
         )
         y_changed, _ = read(memory, changed, state)
-        figures.append(_error(y_changed[..., :t, :], y[..., :t, :], f"outputs before token {t}, where inputs change"))
+        figures.append(gap(y_changed[..., :t, :], y[..., :t, :], f"outputs before token {t}, where inputs change"))
     return max(figures)
 
 
@@ -429,7 +180,7 @@ def rows(memory: Memory, case: Case) -> Figure:
     for row in range(len(y)):
         alone = read(memory, stream.row(row), _rows(state, row))
         within = y[row : row + 1], _rows(last, row)
-        figures += _unlike(memory, case, alone, within, "of a stream alone against those within the batch")
+        figures += unlike(memory, case, alone, within, "of a stream alone against those within the batch")
     if memory.team:
         figures += _team_figures(memory, case, state)
     return max(figures)
@@ -441,13 +192,13 @@ def _team_figures(memory: Memory, case: Case, state: Any) -> list[Figure]:
 
     def some(who: Tensor, stream: Stream) -> Read:
         present = None if stream.present is None else stream.present[:, who]
-        return read(memory, Stream(stream.x[:, who], stream.first, present), _members(memory, state, who))
+        return read(memory, Stream(stream.x[:, who], stream.first, present), members(memory, state, who))
 
     agents = stream.x.shape[1]
     order = torch.randperm(agents, generator=case.generator).to(stream.x.device)
     y, last = read(memory, stream, state)
-    ordered = y[:, order], _members(memory, last, order)
-    figures = _unlike(memory, case, some(order, stream), ordered, "of agents in another order")
+    ordered = y[:, order], members(memory, last, order)
+    figures = unlike(memory, case, some(order, stream), ordered, "of agents in another order")
     if agents == 1:
         return figures
     gone, others = order[0], order[1:]
@@ -456,8 +207,8 @@ def _team_figures(memory: Memory, case: Case, state: Any) -> list[Figure]:
     stream = Stream(stream.x, None, flags)  # without resets, which are for the absent too
     y, last = read(memory, stream, state)
     y_others, part = some(others, stream)
-    without = y_others, _rejoined(memory, state, part, others)
-    return figures + _unlike(memory, case, (y[:, others], last), without, "beside an absent agent against without it")
+    without = y_others, rejoined(memory, state, part, others)
+    return figures + unlike(memory, case, (y[:, others], last), without, "beside an absent agent against without it")
 
 
 @torch.no_grad()
@@ -494,9 +245,9 @@ def _continued(memory: Memory, case: Case) -> Figure:
     y, last = read(memory, later, state)
     y_loaded, last_loaded = read(copied, later, loaded)
     figures = [
-        *_errors(loaded, state, "the state read back"),
-        _error(y_loaded, y, "outputs of a copy that continues from the saved state"),
-        *_errors(last_loaded, last, "final state of a copy that continues from the saved state"),
+        *gaps(loaded, state, "the state read back"),
+        gap(y_loaded, y, "outputs of a copy that continues from the saved state"),
+        *gaps(last_loaded, last, "final state of a copy that continues from the saved state"),
     ]
     return max(figures)
 
@@ -522,14 +273,14 @@ def gradient(memory: Memory, case: Case) -> Figure:
     carried = _slopes(y, [x, *parameters], case)
     names = ["x", *_trained(memory)]
     figures = [
-        _error(slope, wanted, f"gradient of {name} through a carried state")
+        gap(slope, wanted, f"gradient of {name} through a carried state")
         for name, slope, wanted in zip(names, carried, whole, strict=True)
     ]
     y, state = read(memory, earlier._replace(x=x[..., :middle, :]), state)
     _slopes(y, [x], case)
     y, _ = read(memory, later._replace(x=x[..., middle:, :]), states.detach(state))
     (cut,) = _slopes(y, [x], case)
-    figures.append(_error(cut[..., :middle, :], torch.zeros_like(earlier.x), "gradient of x through a detached state"))
+    figures.append(gap(cut[..., :middle, :], torch.zeros_like(earlier.x), "gradient of x through a detached state"))
 
     return max(*figures, *_reach(memory, case), _gradcheck(memory, later, states.detach(state)))
 
@@ -544,13 +295,13 @@ def _reach(memory: Memory, case: Case) -> Iterator[Figure]:
         x = draw_stream(memory, shape, time, case.generator).x.requires_grad_()
         y, _ = read(memory, Stream(x))
         slopes = dict(zip(("", *missing), _slopes(y[..., -1, :], [x, *missing.values()], case), strict=True))
-        yield _infinite(slopes.values(), "the gradient from the last output")
+        yield infinite(slopes.values(), "the gradient from the last output")
         remembers = remembers and not bool(slopes[""][..., 0, :].any())
         missing = {name: parameter for name, parameter in missing.items() if not slopes[name].any()}
         if not (remembers or missing):
             return
     for name in (*missing, *["the first token"] * remembers):
-        yield _flaw(True, f"no gradient of {name} from the last output")
+        yield flaw(True, f"no gradient of {name} from the last output")
 
 
 def _gradcheck(memory: Memory, stream: Stream, state: Any) -> Figure:
@@ -567,7 +318,7 @@ def _gradcheck(memory: Memory, stream: Stream, state: Any) -> Figure:
     try:
         torch.autograd.gradcheck(read, inputs, fast_mode=True, nondet_tol=1e-10)
     except GradcheckError as error:
-        return Figure(math.inf, f"{_brief(error)} (of x, {fields} as inputs and y, {fields} as outputs)")
+        return Figure(math.inf, f"{brief(error)} (of x, {fields} as inputs and y, {fields} as outputs)")
     return Figure(0.0, "gradients against differences")
 
 
@@ -581,13 +332,13 @@ def numbers(memory: Memory, case: Case) -> Figure:
     y_single, last_single = read(memory, case.stream, case.state(memory))
     last_single = states.transform(lambda field, wide: field.to(wide.dtype), last_single, last)
     figures += [
-        _error(y_single.double(), y, "outputs in float32"),
-        *_errors(last_single, last, "final state in float32"),
+        gap(y_single.double(), y, "outputs in float32"),
+        *gaps(last_single, last, "final state in float32"),
     ]
     with torch.autocast(stream.x.device.type, dtype=torch.bfloat16):
         y, last = read(memory, case.stream, case.state(memory), case.cuts)
     figures += [
-        _infinite([y, *_floating(last)], "bfloat16 autocast"),
+        infinite([y, *_floating(last)], "bfloat16 autocast"),
         *_narrow(last, "bfloat16 autocast"),
         *_narrow(fresh(copy.deepcopy(memory).bfloat16(), case.stream.x), "a bfloat16 memory"),
     ]
@@ -602,7 +353,7 @@ def numbers(memory: Memory, case: Case) -> Figure:
     }
     for what, x in extremes.items():
         y, last = read(memory, Stream(x))
-        figures.append(_infinite([y, *_floating(last)], f"reading {what}"))
+        figures.append(infinite([y, *_floating(last)], f"reading {what}"))
     return max(figures)
 
 
@@ -610,14 +361,14 @@ def _empty(memory: Memory, stream: Stream, state: Any) -> Iterator[Figure]:
     piece = stream.cut(0, 0)
     state = state or fresh(memory, stream.x)
     y, last = read(memory, piece, state)
-    yield _error(y, piece.x, "outputs of an empty piece")
-    yield from (_flaw(error > 0, error.what) for error in _errors(last, state, "state after an empty piece"))
+    yield gap(y, piece.x, "outputs of an empty piece")
+    yield from (flaw(error > 0, error.what) for error in gaps(last, state, "state after an empty piece"))
 
 
 def _narrow(state: Any, where: str) -> Iterator[Figure]:
     for name, field in states.fields(state):
         narrow = field.is_floating_point() and field.element_size() < 4
-        yield _flaw(narrow, f"state field {name} is {field.dtype} in {where}")
+        yield flaw(narrow, f"state field {name} is {field.dtype} in {where}")
 
 
 def backends(memory: Memory, case: Case) -> Figure:
@@ -652,17 +403,30 @@ def backends(memory: Memory, case: Case) -> Figure:
             for module, backend in zip(choosers, chosen, strict=True):
                 module.backend = backend
         figures += [
-            *_unlike(memory, case, other, usual, f"of backend {name}"),
-            *(_error(a, b, f"gradients of backend {name}") for a, b in zip(slopes_other, slopes, strict=True)),
+            *unlike(memory, case, other, usual, f"of backend {name}"),
+            *(gap(a, b, f"gradients of backend {name}") for a, b in zip(slopes_other, slopes, strict=True)),
         ]
     worst = max(figures)
-    return Figure(_SINGLE * worst, worst.what) if single else worst
+    return Figure(SINGLE * worst, worst.what) if single else worst
 
 
-LAWS: dict[str, Callable[[Memory, Case], Figure]] = {
-    law.__name__: law for law in (split, first, present, causal, rows, bounded, saved, gradient, numbers, backends)
-}
-"""The laws by name, in the order in which they are tested."""
+def _rows(state: Any, row: int) -> Any:
+    return None if state is None else states.select(state, slice(row, row + 1))
 
-BOUNDS = {name: {"bounded": 0.0, "saved": 0.0, "numbers": 1e-4}.get(name, 1e-10) for name in LAWS}
-"""The largest figure that keeps each law."""
+
+def _floating(state: Any) -> list[Tensor]:
+    return [tensor for _, tensor in states.fields(state) if tensor.is_floating_point()]
+
+
+def _slopes(y: Tensor, inputs: list[Tensor], case: Case) -> tuple[Tensor, ...]:
+    """Give the gradients of a random mixture of outputs, the same one for every call with one case and shape.
+
+    A plain sum would not do: behind a layer norm it has no gradient at all.
+    """
+    generator = torch.Generator().manual_seed(case.seed)
+    weights = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y)
+    return torch.autograd.grad((y * weights).sum(), inputs, allow_unused=True, materialize_grads=True)
+
+
+def _trained(memory: Memory) -> dict[str, Tensor]:
+    return {name: parameter for name, parameter in memory.named_parameters() if parameter.requires_grad}
