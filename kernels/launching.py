@@ -23,10 +23,13 @@ def runs_on(device: torch.device) -> bool:
     return INTERPRETED or (INSTALLED and device.type == "cuda" and _capable(device.index))
 
 
-@torch.compiler.assume_constant_result
 def _capable(index: int | None) -> bool:
     """Say whether a GPU is of NVIDIA's Ampere or newer: earlier ones have too little shared memory for the kernels."""
     return torch.version.hip is None and torch.cuda.get_device_capability(index) >= (8, 0)
+
+
+# What torch.compiler.assume_constant_result does; that imports torch's compiler, which takes a second and more.
+_capable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def require(operation: str, device: torch.device, unfit: str | None) -> None:

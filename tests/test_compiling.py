@@ -9,6 +9,8 @@ from typing import Any, cast
 import pytest
 import torch
 
+from recurra.kernels import launching
+from recurra.memory import build as build_memory
 from recurra.recipes.compiling import compiled
 from recurra.recipes.ppo import PPO
 from recurra.recipes.settings import ActingRecipe, PPOOptions
@@ -55,6 +57,40 @@ def test_as_many_are_compiled_as_there_are_agents_in_a_process() -> None:
     for number in range(many):
         assert compiled(add)(torch.zeros(1), number=number) == number
     assert counters["unique_graphs"] - before == many
+
+
+def test_torchs_compiler_is_imported_by_those_who_compile_alone() -> None:
+    code = "import sys, recurra.memory, recurra.agents; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_networks_over_pieces_of_any_length_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._dynamo.config, "allow_rnn", True)
+    memory, counters = build_memory("lstm", 4), torch._dynamo.utils.counters["stats"]
+    quick, x, first = (
+        torch.compile(memory, backend="eager", dynamic=False),
+        torch.randn(2, 6, 4),
+        torch.rand(2, 6) < 0.5,
+    )
+    torch.testing.assert_close(quick(x, first=first)[0], memory(x, first=first)[0])
+    graphs = counters["unique_graphs"]
+    quick(x, first=~first)  # episodes of other lengths
+    assert counters["unique_graphs"] == graphs
+
+
+def test_what_a_gpu_can_do_is_a_constant_to_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def capability(index: int | None) -> tuple[int, int]:
+        torch._dynamo.graph_break()
+        return (9, 0)
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def told(x: torch.Tensor) -> torch.Tensor:
+        return x + launching._capable(0)
+
+    assert told(torch.zeros(())) == 1.0
 
 
 def test_a_missing_compiler_is_told_before_anything_is_made(tmp_path: Path) -> None:

@@ -119,9 +119,19 @@ def _initialise(network: nn.GRU | nn.LSTM) -> None:
             nn.init.zeros_(parameter)
 
 
-@torch.compiler.disable  # its lengths are other ones each time
 def _run(memory: Any, x: Tensor, state: State, first: Tensor | None, present: Tensor | None) -> tuple[Tensor, State]:
-    """Run a fused network over a piece, as one dense batch where nothing is reset or absent."""
+    """Run a fused network over a piece; never compiled, since its lengths are other ones each time."""
+    if torch.compiler.is_compiling():  # only then: torch takes a second to import its compiler
+        run: Any = torch.compiler.disable(_run_packed)
+        outputs: tuple[Tensor, State] = run(memory, x, state, first, present)
+        return outputs
+    return _run_packed(memory, x, state, first, present)
+
+
+def _run_packed(
+    memory: Any, x: Tensor, state: State, first: Tensor | None, present: Tensor | None
+) -> tuple[Tensor, State]:
+    """Run it, as one dense batch where nothing is reset or absent."""
     batch, time, dim = x.shape
     if time == 0:
         return x, state
