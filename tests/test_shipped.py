@@ -32,7 +32,14 @@ def test_the_reader_answers(tmp_path, capsys):
     assert isinstance(agents.load("babilong-qa1"), Reader)
 
 
-def test_the_team_changes_rooms(capsys):
+@pytest.mark.parametrize("name", [name for name in shipped.names() if name.startswith("bottleneck-")])
+def test_each_team_changes_rooms(name, capsys):
+    assert cli.main(["eval", name, "--protocol", "bottleneck", "--lengths", "5,20", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert all(row["CSR"] >= 0.8 for row in rows)
+
+
+def test_the_team_of_the_sparse_reward_changes_rooms_always(capsys):
     command = ["eval", "bottleneck-sparse", "--protocol", "bottleneck", "--lengths", "10,60", "--json"]
     assert cli.main(command) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
