@@ -372,9 +372,15 @@ def _options(run: str, trained_in: dict[str, Any], given: dict[str, Any]) -> dic
 
 
 def merge(trained_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Put options on top of those of training, which count only for the same environment, but for what it left out."""
+    """Put options on top of those of training, which count only for the same environment, but for what it left out.
+
+    >>> merge({"id": "recurra/Grid-v0", "maps": "mazes", "options": {"height": 9}, "agents": 8}, {"maps": "rooms"})
+    {'id': 'recurra/Grid-v0', 'maps': 'rooms', 'agents': 8}
+    """
     left = {"leave_out": trained_in["leave_out"]} if "leave_out" in trained_in else {}
     known = trained_in if given.get("id", trained_in.get("id")) == trained_in.get("id") else left
+    if given.get("maps", known.get("maps")) != known.get("maps"):  # another generator, or none
+        known = {name: value for name, value in known.items() if name != "options"}
     maps = known.get("options")
     if not isinstance(maps, dict):
         return {**known, **given}

@@ -40,11 +40,23 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
         UserError: if an option does not exist or has a wrong value.
     """
     try:
-        return parser.instantiate(parser.parse_args(arguments))
+        parsed = parser.parse_args(arguments)
+        _read_inner(parsed, arguments)
+        return parser.instantiate(parsed)
     except UserError:
         raise
     except (ArgumentError, ValueError) as error:  # the latter where settings that may be left out are wrong
         raise UserError(_one_line(str(error), parser)) from error
+
+
+def _read_inner(parsed: Namespace, arguments: list[str]) -> None:
+    """Read the numbers of options in options, ``--env.options.corridor 5``: jsonargparse leaves them as text."""
+    for argument in arguments:
+        path = argument.partition("=")[0].removeprefix("--").split(".")
+        inner = parsed.get(path[0]) if len(path) == 3 else None
+        inner = inner.get(path[1]) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and isinstance(inner.get(path[2]), str):
+            inner[path[2]] = _load(inner[path[2]])
 
 
 def _one_line(message: str, parser: ArgumentParser) -> str:

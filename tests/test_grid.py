@@ -98,6 +98,8 @@ def test_seeds():
     assert starts(3) == one  # on maps with @ and $ too
     worlds.reset(seed=[5, 5])
     assert (worlds.places[0] == worlds.places[1]).all()
+    for one, same in (([7, 8], np.array([7, 8])), (3, np.int64(3))):
+        assert worlds.reset(seed=one)[0].tobytes() == worlds.reset(seed=same)[0].tobytes()
 
 
 def test_goals_to_come_do_not_depend_on_teammates():
@@ -181,6 +183,12 @@ def test_absent_agents_are_nowhere():
         step = worlds.step(np.full(present.shape, 4))
         assert not step.reward[~present].any()
         obs, present = step.obs, step.present
+
+
+def test_what_absent_agents_are_told_to_do_is_ignored():
+    worlds = GridWorlds(maps="aA.\nb..\n..B", horizon=9)
+    assert worlds.step(np.array([[RIGHT, STAY]])).present.tolist() == [[False, True]]
+    assert worlds.step(np.array([[-1, DOWN]])).present.tolist() == [[False, True]]
 
 
 def test_one_who_has_nowhere_else_to_go_stays_on_its_goal():
@@ -278,14 +286,14 @@ def test_goals_that_agents_share_are_seen():
         ("directional", 0.005, 0, 0, 1),
         ("directional_negative", -0.005, -0.01, -0.01, 1),
         ("moving_negative", -0.01, -0.01, -0.005, 1),
-        ("way", 0.01, 0, 0, 0.01),
+        ("way", 0.01, 0, 0, 0.01),  # the last step is one along the way, too
     ],
 )
 def test_rewards(name, along, other, held, goal):
     worlds = GridWorlds(maps="a.A", reward=name)
     assert [worlds.step(np.array([[action]])).reward.item() for action in (RIGHT, STAY, LEFT)] == [along, held, other]
     worlds.step(np.array([[RIGHT]]))
-    assert worlds.step(np.array([[RIGHT]])).reward.item() == (goal if name != "way" else 0)
+    assert worlds.step(np.array([[RIGHT]])).reward.item() == goal
 
 
 def test_a_reward_of_ones_own():
@@ -318,7 +326,9 @@ def test_arrays_are_the_callers_own():
         ({"maps": "mazes", "options": {"hight": 9}}, "did you mean 'height'"),
         ({"maps": "mazes", "options": {"height": 0}}, "height must satisfy 1 <= low <= high"),
         ({"maps": "random", "options": {"density": 2}}, "density must satisfy 0 <= low <= high <= 1"),
-        ({"maps": "a.A", "options": {"height": 9}}, "those of a generator"),
+        ({"maps": "a.A", "options": {"height": 9}}, "those of a generator, but maps name none: leave options out"),
+        ({"maps": lambda *_: "a.A"}, "gives a `Map`, such as parse"),
+        ({"reward": None}, "there is no reward None"),
         ({"maps": "a.A", "agents": 2}, "there are starts for 1 agents, not for 2"),
         ({"maps": "...\n.#.", "agents": 3}, "3 agents do not fit"),
         ({"reward": "spars"}, "did you mean 'sparse'"),
@@ -344,5 +354,11 @@ def test_what_cannot_be_restored():
     state = GridWorlds(maps="a.A").state_dict()
     with pytest.raises(UserError, match="the state is of 1 worlds and 1 agents, here are 2 and 1"):
         GridWorlds(maps="a.A", worlds=2).load_state_dict(state)
-    with pytest.raises(UserError, match="one seed, or 1"):
-        GridWorlds(maps=parse("a.A")).reset(seed=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"), [([1, 2], "one seed, or 1"), (-1, "at least 0, got -1"), (0.5, "got 0.5"), ("a", "got 'a'")]
+)
+def test_seeds_that_are_none(seed, message):
+    with pytest.raises(UserError, match=message):
+        GridWorlds(maps=parse("a.A")).reset(seed=seed)

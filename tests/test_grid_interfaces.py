@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recurra.envs import GridVector, GridWorlds, Streams, make_streams
-from recurra.envs.grid import GridParallel, PogemaWorlds
+from recurra.envs.grid import GENERATORS, GridParallel, PogemaWorlds, parse
 from recurra.envs.grid.observing import OBSERVATIONS
 from recurra.envs.grid.worlds import ON_TARGET
 from recurra.errors import UserError
@@ -49,6 +49,19 @@ def test_agents_side_by_side_are_those_of_the_worlds(on_target, observation_type
                 np.testing.assert_array_equal(obs, of_team.reshape(6, 3, 3, 3))
                 assert streams.observation_space.contains(obs[4])
         present = team.present
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"maps": kind} for kind in sorted(GENERATORS)]
+    + [{"maps": "rooms", "options": {"room": 9, "rows": [1, 5]}}, {"maps": [parse("..\n.."), parse("....")]}],
+)
+def test_whole_maps_are_shown_in_one_shape_from_the_first_to_the_largest(options):
+    agents = GridVector(num_envs=4, agents=2, observation_type="MAPF", radius=2, horizon=1, **options)
+    agents.reset(seed=0)
+    for _ in range(15):
+        obs, *_ = agents.step(np.zeros(4, dtype=int))
+        assert agents.observation_space.contains(obs)
 
 
 def test_figures_of_the_team_come_with_the_last_step():
@@ -134,6 +147,13 @@ def test_agents_leave_one_by_one():
         assert each.agents == []
         with pytest.raises(UserError, match="reset"):
             each.step({})
+
+
+def test_agents_that_there_are_not():
+    env = GridParallel(maps="aA.\nb.B")
+    env.reset(seed=0)
+    with pytest.raises(UserError, match="no agent 'agent_O'; did you mean 'agent_"):
+        env.step({"agent_O": 4})
 
 
 def test_a_parallel_environment_is_one_world():

@@ -251,6 +251,8 @@ def test_what_the_package_refuses():
         PogemaWorlds.make(observation_type="guide")
     with pytest.raises(UserError, match="the environments do not show 'MAPF'"):
         PogemaWorlds([pogema.pogema_v0(pogema.GridConfig())], observation_type="MAPF")
+    with pytest.raises(UserError, match="actions must be 0"):
+        PogemaWorlds.make().step(np.array([[7]]))
     one, two = (pogema.pogema_v0(pogema.GridConfig(num_agents=agents)) for agents in (1, 2))
     with pytest.raises(UserError, match="equal numbers of agents"):
         PogemaWorlds([one, two])

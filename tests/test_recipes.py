@@ -10,6 +10,12 @@ from recurra.recipes.settings import ActingRecipe, find, read, shipped, summary
 from recurra.recipes.training import build
 
 
+def test_options_in_options_are_values() -> None:
+    for given, expected in (("5", 5), ("[3, 9]", [3, 9]), ("0.5", 0.5), ("long", "long"), ("null", None)):
+        for overrides in ([f"--env.options.corridor={given}"], ["--env.options.corridor", given]):
+            assert read(find("bottleneck"), overrides).env["options"]["corridor"] == expected
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_a_recipe_says_what_it_is_for_and_can_be_built(name: str) -> None:
     path = find(name)

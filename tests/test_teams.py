@@ -311,7 +311,7 @@ def test_a_map_option_is_named_as_the_curriculum_names_it(run: str):
 
 def test_as_many_at_once_as_may_be_changes_no_episode(run: str):
     together, apart = (
-        evaluate(run, env={"horizon": 30, "maps": NEAR, "options": {}}, episodes=7, environments=at_once)["rows"][0]
+        evaluate(run, env={"horizon": 30, "maps": NEAR}, episodes=7, environments=at_once)["rows"][0]
         for at_once in (7, 3)
     )
     for name in ("CSR", "SoC", "mean_return", "mean_length"):
@@ -319,7 +319,7 @@ def test_as_many_at_once_as_may_be_changes_no_episode(run: str):
 
 
 def test_drawn_actions_are_those_of_the_seed(run: str):
-    how: dict[str, Any] = {"env": {"horizon": 40, "maps": NEAR, "options": {}}, "episodes": 16}
+    how: dict[str, Any] = {"env": {"horizon": 40, "maps": NEAR}, "episodes": 16}
     drawn = [evaluate(run, **how, sample=True, seed=seed)["rows"][0]["SoC"] for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert evaluate(run, **how)["rows"][0]["SoC"] != drawn[0]

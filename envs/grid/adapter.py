@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurra.envs.grid.board import Board
+from recurra.envs.grid.given import checked, seeds
 from recurra.envs.grid.maps import Map
 from recurra.envs.grid.movement import MOVES
 from recurra.envs.grid.observing import OBSERVATIONS, Observer
@@ -115,11 +116,10 @@ class PogemaWorlds:
             Observations, and ``(worlds, agents)`` who is present: see `TeamStep`.
 
         Raises:
-            UserError: if there are seeds, but not one for each world, or agents do not fit.
+            UserError: if seeds are no whole numbers of at least 0, or not one for each world, or agents do not fit.
         """
-        if isinstance(seed, Sequence):
-            if len(seed) != self.num_worlds:
-                raise UserError(f"give one seed, or {self.num_worlds}, one for each world; got {len(seed)}")
+        seed = seeds(seed, self.num_worlds)
+        if isinstance(seed, list):
             self._seed, self._stride = np.array(seed), 1
         else:
             first = int(np.random.default_rng().integers(2**30)) if seed is None else seed
@@ -168,10 +168,12 @@ class PogemaWorlds:
             self._observer.plan(np.arange(self._present.size), self._goal)
 
     def step(self, actions: NDArray[Any]) -> TeamStep:
-        """Act in every world by ``(worlds, agents)`` actions, 0 to 4; those of absent agents are ignored."""
-        actions = np.asarray(actions)
-        if actions.shape != self._present.shape:
-            raise UserError(f"actions must be of shape {self._present.shape}, (worlds, agents), got {actions.shape}")
+        """Act in every world by ``(worlds, agents)`` actions, 0 to 4; those of absent agents are ignored.
+
+        Raises:
+            UserError: if actions are of another shape or none of these.
+        """
+        actions = checked(actions, self._present)
         acted = self._present.copy()
         reward, ended = np.zeros(acted.shape), np.zeros_like(acted)
         over, truncated = np.zeros((2, self.num_worlds), dtype=bool)

@@ -10,7 +10,7 @@ import numpy as np
 
 from recurra.envs.grid.picture import picture
 from recurra.envs.grid.worlds import GridWorlds
-from recurra.errors import UserError
+from recurra.errors import UserError, nearest
 
 _Parent: Any = object
 with suppress(ModuleNotFoundError):  # its interface is all that is needed
@@ -77,10 +77,13 @@ class GridParallel(_Parent):
             actions: by agent; who is not named stays.
 
         Raises:
-            UserError: if the episode is over or has not begun.
+            UserError: if the episode is over or has not begun, or an agent or action does not exist.
         """
         if not self.agents:
             raise UserError("the episode is over: call reset() before step()")
+        for name in actions:
+            if name not in self.possible_agents:
+                raise UserError(f"there is no agent {name!r}; {nearest(name, self.possible_agents)}")
         team = np.array([[actions.get(name, 0) for name in self.possible_agents]])
         step = self.worlds.step(team)
         acted, over = self.agents, bool(step.first[0])

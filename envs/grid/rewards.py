@@ -35,13 +35,13 @@ class Shaped:
     """A reward that adds to the goal's a little for every other step; SRMT (arXiv 2501.13200), table 2.
 
     Attributes:
-        goal: for reaching the goal.
+        goal: for reaching the goal; None: what the step there is worth.
         along: for a step along the planned way.
         moving: for any other move, or one into a wall.
         holding: for staying.
     """
 
-    goal: float
+    goal: float | None
     along: float
     moving: float
     holding: float
@@ -49,7 +49,7 @@ class Shaped:
     def __call__(self, moved: Moved) -> NDArray[np.float64]:
         """Give the rewards."""
         other = np.where(moved.held, self.holding, np.where(moved.along, self.along, self.moving))
-        return np.asarray(np.where(moved.goal > 0, self.goal * moved.goal, other))
+        return other if self.goal is None else np.where(moved.goal > 0, self.goal * moved.goal, other)
 
 
 REWARDS = {
@@ -58,7 +58,7 @@ REWARDS = {
     "directional": Shaped(1.0, 0.005, 0.0, 0.0),
     "directional_negative": Shaped(1.0, -0.005, -0.01, -0.01),
     "moving_negative": Shaped(1.0, -0.01, -0.01, -0.005),
-    "way": Shaped(0.0, 0.01, 0.0, 0.0),
+    "way": Shaped(None, 0.01, 0.0, 0.0),
 }
 """By name: ``sparse`` is POGEMA's own, ``way`` that of SRMT's lifelong runs, which rewards steps, not goals."""
 
@@ -72,7 +72,7 @@ def named_reward(given: str | Reward) -> Reward:
     if callable(given):
         return given
     if given not in REWARDS:
-        raise UserError(f"there is no reward {given!r}; {nearest(given, REWARDS)}")
+        raise UserError(f"there is no reward {given!r}; {nearest(str(given), REWARDS)}")
     return REWARDS[given]
 
 

@@ -19,12 +19,12 @@ class Source(NamedTuple):
     Attributes:
         draw: gives a map for so many agents.
         agents: how many there are if nobody says.
-        fixed: the maps there are, if they are a list.
+        room: gives the most rows and columns that a map has, 0 if that is not known.
     """
 
     draw: Callable[[np.random.Generator, int], Map]
     agents: int
-    fixed: tuple[Map, ...] = ()
+    room: Callable[[], tuple[int, int]]
 
 
 def source(maps: Any, options: Mapping[str, Any]) -> Source:
@@ -43,14 +43,32 @@ def source(maps: Any, options: Mapping[str, Any]) -> Source:
         for name in options:
             if name not in taken:
                 raise UserError(f"{maps} takes no option {name!r}: {nearest(name, taken)}")
-        return Source(partial(kind.draw, **options), kind.agents[0] if maps == "bottleneck" else 1)
+        agents = kind.agents[0] if maps == "bottleneck" else 1
+        return Source(partial(kind.draw, **options), agents, partial(_room, kind.draw, options))
+    fixed = () if callable(maps) else _listed(maps)
     if options:
-        raise UserError(f"options ({', '.join(options)}) are those of a generator; {nearest(str(maps), GENERATORS)}")
+        names = ", ".join(options)
+        raise UserError(f"options ({names}) are those of a generator, but maps name none: leave options out (null)")
     if callable(maps):
-        return Source(maps, 1)
-    fixed = _listed(maps)
+        return Source(partial(_checked, maps), 1, lambda: (0, 0))
     given = [len(each.starts) for each in fixed if each.starts is not None]
-    return Source(lambda rng, _: fixed[int(rng.integers(len(fixed)))], max(given, default=1), fixed)
+    sizes = max(each.height for each in fixed), max(each.width for each in fixed)
+    return Source(lambda rng, _: fixed[int(rng.integers(len(fixed)))], max(given, default=1), lambda: sizes)
+
+
+def _room(draw: Callable[..., Map], options: Mapping[str, Any]) -> tuple[int, int]:
+    """Draw the largest map, of all that is drawn from pairs the most."""
+    known = {name: it.default for name, it in inspect.signature(draw).parameters.items() if it.kind is it.KEYWORD_ONLY}
+    most = {name: max(given) if isinstance(given, Sequence) else given for name, given in {**known, **options}.items()}
+    map = draw(np.random.default_rng(0), 1, **most)
+    return map.height, map.width
+
+
+def _checked(draw: Callable[[np.random.Generator, int], Any], rng: np.random.Generator, agents: int) -> Map:
+    map = draw(rng, agents)
+    if not isinstance(map, Map):
+        raise UserError(f"a function that draws maps gives a `Map`, such as parse(text), got {type(map).__name__}")
+    return map
 
 
 def _listed(maps: Any) -> tuple[Map, ...]:

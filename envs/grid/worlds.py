@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurra.envs.grid.board import Board
+from recurra.envs.grid.given import checked, seeds
 from recurra.envs.grid.maps import Map, plain, unplain
 from recurra.envs.grid.movement import COLLISIONS, MOVES
 from recurra.envs.grid.observing import OBSERVATIONS, Observer
@@ -44,7 +45,7 @@ class GridWorlds:
       ``(worlds, agents, 2)`` int64, relative to the agent's start.
     - ``"MAPF"``: the same with ``global_obstacles`` ``(worlds, H, W)``, ``global_xy`` and ``global_target_xy``
       ``(worlds, agents, 2)``, which count from the corner of a rim of ``radius`` cells around the map; H and W have
-      room for the largest map so far.
+      room for the largest map that a generator or a list gives, or a function of one's own has given so far.
     - ``"guided"``: ``(worlds, agents, 3, D, D)`` float32, as SRMT has it: obstacles as -1 and the shortest way to the
       goal as 1, as far as it is in view, other agents left aside; agents; the goals of others.
 
@@ -129,6 +130,9 @@ class GridWorlds:
         self._ended: dict[int, Frame] = {}
         self._make(0, 0)
         self.reset()
+        if observation_type == "MAPF":  # what is seen of maps has one shape from the beginning
+            self._make(*map(max, self._source.room(), self._room()))
+            self._lay(np.arange(self.num_worlds))
 
     def reset(self, seed: int | Sequence[int] | None = None) -> tuple[Any, NDArray[np.bool_]]:
         """Begin an episode in every world.
@@ -140,11 +144,10 @@ class GridWorlds:
             Observations, and ``(worlds, agents)`` who is present: see `TeamStep`.
 
         Raises:
-            UserError: if there are seeds, but not one for each world, or agents do not fit.
+            UserError: if seeds are no whole numbers of at least 0, or not one for each world, or agents do not fit.
         """
-        if isinstance(seed, Sequence):
-            if len(seed) != self.num_worlds:
-                raise UserError(f"give one seed, or {self.num_worlds}, one for each world; got {len(seed)}")
+        seed = seeds(seed, self.num_worlds)
+        if isinstance(seed, list):
             self._rngs = [np.random.default_rng(own) for own in seed]
         elif seed is not None or not self._rngs:
             entropy = np.random.SeedSequence(seed).generate_state(4).tolist() if seed is None else [seed]
@@ -162,7 +165,7 @@ class GridWorlds:
         Raises:
             UserError: if actions are of another shape or none of these.
         """
-        actions = self._checked(actions)
+        actions = checked(actions, self._present)
         acted = self._present.copy()
         at = self._cells()
         leads = self._observer.leads(at).reshape(acted.shape)
@@ -200,15 +203,6 @@ class GridWorlds:
             obs = _replaced(obs, ended_worlds, self._observe(ended_worlds)) if same else self._observe()
         reward = np.where(acted, reward, 0.0)
         return TeamStep(obs, reward, ended, truncated, final_obs, over, self._present.copy(), metrics, arrived)
-
-    def _checked(self, actions: NDArray[Any]) -> NDArray[np.int64]:
-        actions = np.asarray(actions)
-        if actions.shape != self._present.shape:
-            raise UserError(f"actions must be of shape {self._present.shape}, (worlds, agents), got {actions.shape}")
-        whole = np.issubdtype(actions.dtype, np.integer)
-        if not whole or (actions := actions.astype(np.int64)).view(np.uint64).max() >= len(MOVES):  # -1 is large, too
-            raise UserError("actions must be 0 (stay), 1 (up), 2 (down), 3 (left) or 4 (right)")
-        return actions
 
     def _cells(self) -> NDArray[np.int64]:
         return self._board.cells(self._place).reshape(-1)
@@ -263,8 +257,7 @@ class GridWorlds:
     def _lay(self, which: NDArray[np.int64]) -> None:
         """Lay some worlds' maps out, stand their agents on them, and find their ways."""
         if not all(self._board.holds(self._maps[world]) for world in which):
-            room = [(self._board.height - 2 * self.radius, self._board.width - 2 * self.radius)]
-            sizes = room + [(map.height, map.width) for map in self._maps]
+            sizes = [self._room()] + [(map.height, map.width) for map in self._maps]
             self._make(*(max(each) for each in zip(*sizes, strict=True)))
             which = np.arange(self.num_worlds)
         for world in which.tolist():
@@ -278,6 +271,10 @@ class GridWorlds:
         """Make room for maps of this size."""
         self._board = Board(self.num_worlds, height, width, self.radius)
         self._observer = Observer(self._board, self.observation_type, self.num_agents, guides=self._guides)
+
+    def _room(self) -> tuple[int, int]:
+        """Give the size of the largest map that there is room for."""
+        return self._board.height - 2 * self.radius, self._board.width - 2 * self.radius
 
     def _plan(self, agents: NDArray[np.int64]) -> None:
         self._observer.plan(agents, self._goal)
@@ -381,7 +378,7 @@ class GridWorlds:
             "options": _plain(self._options),
             "horizon": self.horizon,
             "maps": [plain(map) for map in self._maps],
-            "room": [self._board.height - 2 * self.radius, self._board.width - 2 * self.radius],
+            "room": list(self._room()),
             "random": [rng.bit_generator.state for rng in self._rngs],
             **{name: getattr(self, f"_{name}").tolist() for name in _ARRAYS},
             **{name: getattr(self._scores, name).tolist() for name in _SCORES},
