@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from recurra.envs.grid import GridWorlds
+from recurra.envs.grid import GridWorlds, PogemaWorlds
 from recurra.errors import UserError, nearest
 
 
@@ -45,14 +45,14 @@ class TeamTransition(NamedTuple):
 class Teams:
     """Grid worlds as streams of teams.
 
-    >>> from recurra.envs.grid import GridWorlds
+    >>> from recurra.envs.grid import GridWorlds, PogemaWorlds
     >>> teams = Teams(GridWorlds(worlds=3, maps="bottleneck"))
     >>> obs, first = teams.reset(seed=0)
     >>> teams.shape, first.shape, teams.step(np.zeros((3, 2), int)).present.shape
     ((3, 2), (3,), (3, 2))
 
     Args:
-        env: the worlds.
+        env: the worlds, or the package's, which can neither be set nor saved.
 
     Attributes:
         env: the worlds.
@@ -61,13 +61,12 @@ class Teams:
         present: ``(num, agents)`` bool, who is to act upon what was observed last.
         observation_space: of one agent.
         action_space: of one agent.
-        saves: whether the worlds can be saved: they can.
+        saves: whether the worlds can be saved.
     """
 
-    saves = True
-
-    def __init__(self, env: GridWorlds) -> None:
-        self.env = env
+    def __init__(self, env: GridWorlds | PogemaWorlds) -> None:
+        self.env: Any = env
+        self.saves = isinstance(env, GridWorlds)
         self.num = env.num_worlds
         self.shape: tuple[int, ...] = (env.num_worlds, env.num_agents)
         self.present = env.present

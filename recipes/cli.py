@@ -141,6 +141,9 @@ def evaluate(arguments: list[str]) -> Answer:
     parser.add_argument(
         "--sample", type=bool, default=False, help="draw actions, by the seed, instead of taking the likeliest"
     )
+    parser.add_argument(
+        "--in_pogema", type=bool, default=False, help="have teams play the same episodes in the package pogema itself"
+    )
     parser.add_argument("--environments", type=int, default=256, help="the most to act in at once")
     parser.add_argument("--seed", type=int, default=0, help="of the episodes")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
@@ -171,12 +174,15 @@ def evaluate(arguments: list[str]) -> Answer:
         hidden += [name for name in result["rows"][0] if all(row[name] is None for row in result["rows"])]
         hidden = [name for name in hidden if name != "task"] if result["protocol"] == "pogema" else hidden
     hidden += [name for name in result["rows"][0] if name.endswith("_95")]
+    hidden += ["success_rate"] if "CSR" in result["rows"][0] else []  # the same
+    several = len(runs) > 1
     rows = [
-        {"run": runs.index(row["run"]) + 1}
+        ({"run": runs.index(row["run"]) + 1} if several else {})
         | {name: _span(value, row.get(f"{name}_95")) for name, value in row.items() if name not in hidden}
         for row in result["rows"]
     ]
-    parts: list[Any] = [_table(rows), *(f"run {number}: {run}" for number, run in enumerate(runs, 1))]
+    parts: list[Any] = [_table(rows), *(f"run {number}: {run}" for number, run in enumerate(runs, 1) if several)]
+    parts += [] if several else [f"run: {runs[0]}"]
     if result.get("published"):
         parts += ["published:", _table(_by_agents(result["published"]))]
     parts += [f"video: {row['video']}" for row in result["rows"] if "video" in row]
@@ -389,7 +395,8 @@ def main(arguments: list[str] | None = None) -> int:
             if as_json:
                 print(json.dumps(result))
             else:
-                console = Console()
+                # What is read by a program, or from a file, is not cut to the width of a window.
+                console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000)
                 for part in parts:
                     console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
         return 0

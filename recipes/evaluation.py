@@ -48,6 +48,7 @@ def evaluate(
     sizes: list[int] | None = None,
     tasks: list[str] | None = None,
     sample: bool = False,
+    in_pogema: bool = False,
     trace: bool = False,
 ) -> dict[str, Any]:
     """Measure trained agents; the Python door of ``recurra eval``.
@@ -79,6 +80,8 @@ def evaluate(
         tasks: of pogema's: lifelong, one-shot; None are both.
         sample: draw actions from the policy, by the seed: alike agents that take their likeliest action can block each
             other for ever.
+        in_pogema: have teams play the same episodes in the package `pogema` itself, if it is installed; rewards are
+            the package's then.
         trace: show in the report where in each row's first document its first answer was read.
 
     Returns:
@@ -102,7 +105,7 @@ def evaluate(
                 raise UserError(f"a protocol takes no {name}: leave out --{name}")
         from recurra.recipes import protocols
 
-        how = protocols.How(episodes, environments, seed, device, precision, sample, report, video)
+        how = protocols.How(episodes, environments, seed, device, precision, sample, in_pogema, report, video)
         return protocols.by_protocol(runs, protocol, chosen, env=env, how=how)
     if any(given is not None for given in chosen.values()):
         name = next(name for name, given in chosen.items() if given is not None)
@@ -119,8 +122,9 @@ def evaluate(
             "--trace is shown in the report of runs that answer questions about documents made for them: --report DIR"
         )
     if method in ("questions", "recall"):
-        if sample:
-            raise UserError(f"--sample is of agents that act: {runs[0]} was trained to {_ASKED[method]}")
+        if sample or in_pogema:
+            name = "sample" if sample else "in_pogema"
+            raise UserError(f"--{name} is of agents that act: {runs[0]} was trained to {_ASKED[method]}")
         asked = {"env": env, "grid": grid, "episodes": episodes, "seed": seed, "device": device, "precision": precision}
         if method == "questions":
             return _asked(_answers, runs, report, video, **asked, at_once=min(environments, 16), data=data, trace=trace)
@@ -134,8 +138,10 @@ def evaluate(
     if any(agent.team for _, agent, _, _ in trials):
         from recurra.recipes import protocols
 
-        how = protocols.How(episodes, environments, seed, device, precision, sample, report, video)
+        how = protocols.How(episodes, environments, seed, device, precision, sample, in_pogema, report, video)
         return protocols.over_grid(trials, how=how)
+    if in_pogema:
+        raise UserError(f"--in_pogema is of teams: {runs[0]} acts alone")
     where = devices.device(device)
     computing = devices.precision(precision, where)
     _check(trials, report, video)

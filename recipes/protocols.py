@@ -9,6 +9,7 @@ import torch
 
 from recurra.agents import Acting, ActorCritic
 from recurra.envs import make_teams
+from recurra.envs.grid.adapter import package
 from recurra.errors import UserError, nearest
 from recurra.files import writable
 from recurra.recipes import bottleneck, devices, loading, pogema, teams
@@ -32,6 +33,7 @@ class How(NamedTuple):
     device: str
     precision: str
     sample: bool
+    in_pogema: bool
     report: str | None
     video: str | None
 
@@ -128,13 +130,16 @@ def measured(
             with torch.inference_mode(), computing:
                 played = teams.measure(
                     agent, cell.options, episodes=cell.episodes, seed=how.seed, at_once=how.environments,
-                    sample=how.sample,
+                    sample=how.sample, in_pogema=how.in_pogema,
                 )  # fmt: skip
-            row = {"run": run, "memory": agent.config["memory"], "env": cell.options["id"], **cell.point}
+            env = cell.options["id"] + (f" in pogema {package().__version__}" if how.in_pogema else "")
+            row = {"run": run, "memory": agent.config["memory"], "env": env, **cell.point}
             row |= teams.figures(played, time.perf_counter() - start)
             if how.video is not None:
                 drawing = Path(how.video, f"{len(rows)}.svg")
-                teams.draw(drawing, agent, cell.options, seed=how.seed, sample=how.sample)
+                teams.draw(
+                    drawing, agent, cell.options, seed=how.seed, sample=how.sample, in_pogema=how.in_pogema
+                )
                 row["video"] = str(drawing)
             rows.append(row)
     names = ("run", "env", "episodes", "success_rate", "mean_return", "std_return")
@@ -149,7 +154,10 @@ def measured(
         agent = trials[0].agent
         cells = [cell for trial in trials if trial.run == trials[0].run for cell in trial.cells]
         episodes = [
-            (cell.point, *teams.record(agent, cell.options, seed=how.seed, sample=how.sample))
+            (
+                cell.point,
+                *teams.record(agent, cell.options, seed=how.seed, sample=how.sample, in_pogema=how.in_pogema),
+            )
             for cell in _spread([cell for cell in cells if cell.drawn] or cells[:1])
         ]
         result["report"] = str(teamreport.write(how.report, result, list(cells[0].point), episodes))
@@ -158,6 +166,8 @@ def measured(
 
 def _check(trials: list[Trial], how: How) -> None:
     """Tell what is wrong with any of the rows before the work on the first."""
+    if how.in_pogema:
+        package()
     for run, agent, cells in trials:
         for cell in cells:
             check_spaces(agent, make_teams(count=1, **cell.options), run)

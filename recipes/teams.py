@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recurra.agents import ActorCritic
 from recurra.envs import Teams, make_teams
-from recurra.envs.grid import Recording
+from recurra.envs.grid import PogemaWorlds, Recording
 from recurra.files import whole
 from recurra.recipes.rollout import drawing, fresh
 
@@ -49,6 +49,21 @@ class Played(NamedTuple):
     metrics: dict[str, NDArray[np.float64]]
 
 
+def episodes_of(options: dict[str, Any], seeds: range, *, in_pogema: bool = False) -> Teams:
+    """Make the worlds in which a team plays the episodes of seeds, one in each.
+
+    Args:
+        options: the worlds', the id among them.
+        seeds: of the episodes.
+        in_pogema: have the package `pogema` play the same ones.
+    """
+    teams = make_teams(count=len(seeds), **options)
+    if not in_pogema:
+        return teams
+    teams.reset(seed=list(seeds))
+    return Teams(PogemaWorlds.like(teams.env))
+
+
 def play(agent: ActorCritic, teams: Teams, *, seeds: range, sample: bool = False) -> Played:
     """Play an episode in each world.
 
@@ -84,7 +99,14 @@ def play(agent: ActorCritic, teams: Teams, *, seeds: range, sample: bool = False
 
 
 def measure(
-    agent: ActorCritic, options: dict[str, Any], *, episodes: int, seed: int, at_once: int, sample: bool = False
+    agent: ActorCritic,
+    options: dict[str, Any],
+    *,
+    episodes: int,
+    seed: int,
+    at_once: int,
+    sample: bool = False,
+    in_pogema: bool = False,
 ) -> Played:
     """Play episodes of as many seeds, so many at once.
 
@@ -95,11 +117,12 @@ def measure(
         seed: the first one's.
         at_once: worlds side by side, at most.
         sample: see `play`.
+        in_pogema: see `episodes_of`.
     """
     parts = []
     for begin in range(0, episodes, at_once):
         seeds = range(seed + begin, seed + min(begin + at_once, episodes))
-        teams = make_teams(count=len(seeds), **options)
+        teams = episodes_of(options, seeds, in_pogema=in_pogema)
         parts.append(play(agent, teams, seeds=seeds, sample=sample))
     totals, lengths = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:2])
     metrics = {name: np.concatenate([part.metrics[name] for part in parts]) for name in parts[0].metrics}
@@ -136,7 +159,13 @@ def interval(values: NDArray[np.float64]) -> list[float]:
 
 @torch.no_grad()
 def record(
-    agent: ActorCritic, options: dict[str, Any], *, seed: int, sample: bool = False, most: int = 3000
+    agent: ActorCritic,
+    options: dict[str, Any],
+    *,
+    seed: int,
+    sample: bool = False,
+    in_pogema: bool = False,
+    most: int = 3000,
 ) -> tuple[Recording, dict[str, float]]:
     """Play the episode of a seed, to be drawn with how strongly agents attend to each other's memories, if they do.
 
@@ -145,12 +174,13 @@ def record(
         options: the world's, the id among them.
         seed: of the episode.
         sample: draw actions, by the same seed.
+        in_pogema: see `episodes_of`.
         most: after how many steps to stop.
 
     Returns:
         The recording, and the episode's figures; none if it was cut.
     """
-    teams = make_teams(count=1, **options)
+    teams = episodes_of(options, range(seed, seed + 1), in_pogema=in_pogema)
     worlds = teams.env
     obs, present = worlds.reset(seed=[seed])
     state: Any = fresh(agent, teams)
@@ -171,9 +201,9 @@ def record(
     return recording, figures
 
 
-def draw(path: Path, agent: ActorCritic, options: dict[str, Any], *, seed: int, sample: bool = False) -> None:
-    """Write the episode of a seed as an SVG that plays in a browser; the folder is made where it is missing."""
-    recording, _ = record(agent, options, seed=seed, sample=sample)
+def draw(path: Path, agent: ActorCritic, options: dict[str, Any], **how: Any) -> None:
+    """Write an episode, see `record`, as an SVG that plays in a browser; the folder is made where it is missing."""
+    recording, _ = record(agent, options, **how)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as scratch:
         recording.save(scratch)

@@ -256,6 +256,11 @@ MISTAKES = {
     "misspelt option of a team's world": (["train", "bottleneck", "--env.rewrad", "sparse"], "did you mean 'reward'"),
     "unknown protocol": (["eval", "{agent}", "--protocol", "botleneck"], "did you mean 'bottleneck'"),
     "protocol of teams": (["eval", "{agent}", "--protocol", "bottleneck"], "acts alone, the protocol is of teams"),
+    "a team in a package that is not there": (
+        ["eval", "bottleneck-sparse", "--in_pogema", "true"],
+        "pogema is not installed: pip install 'recurra[pogema]'",
+    ),
+    "one that acts alone in pogema": (["eval", "{agent}", "--in_pogema", "true"], "--in_pogema is of teams"),
     "protocol with a grid": (
         ["eval", "{agent}", "--protocol", "bottleneck", "--grid.corridor", "5"],
         "a protocol takes no grid",
@@ -414,7 +419,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes(mistake, home, capsys, monkeypatch):
-    for package in ("popgym", "minigrid", "pygame"):
+    for package in ("popgym", "minigrid", "pygame", "pogema"):
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     for name in [name for name in registry if name.lower().startswith(("popgym", "minigrid"))]:
         monkeypatch.delitem(registry, name)

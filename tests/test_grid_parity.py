@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 pogema = pytest.importorskip("pogema")
 
 from recurra.envs.grid import GridWorlds, Map, PogemaWorlds, parse, pogema_instance  # noqa: E402
+from recurra.envs.grid.movement import MOVES  # noqa: E402
 from recurra.errors import UserError  # noqa: E402
+from recurra.recipes import evaluate  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of old wrappers, and of agents that run out of goals
 
@@ -221,6 +223,51 @@ def test_the_package_is_met_as_our_own_worlds_are(on_target, collision_system, o
             equal(one.present, other.present)
         if one.first.any():
             return
+
+
+@given(
+    st.sampled_from(["finish", "nothing", "restart"]),
+    st.sampled_from(["priority", "block_both", "soft"]),
+    st.sampled_from(["mazes", "warehouse", "bottleneck", "..A.\na.#b\nB...", "@.$\n.!.\n@.$"]),
+    st.integers(0, 10**6),
+)
+@settings(deadline=None, max_examples=12)
+def test_episodes_of_our_own_worlds_are_played_in_the_package(on_target, collision_system, maps, seed):
+    """Goals to come among them, though ours are drawn in another way than its own."""
+    rules = {"on_target": on_target, "collision_system": collision_system, "observation_type": "guided"}
+    ours = GridWorlds(worlds=2, maps=maps, agents=2, radius=2, horizon=30, **rules)
+    ours.reset(seed=seed)
+    theirs = PogemaWorlds.like(ours)
+    (own, _), (obs, _) = ours.reset(seed=seed), theirs.reset(seed=seed)
+    equal(obs, own)
+    rng, going = np.random.default_rng(seed), np.ones(2, dtype=bool)
+    while going.any():
+        ahead = np.stack([own[..., 0, 2 + down, 2 + right] == 1 for down, right in MOVES], -1) * [0.1, 1, 1, 1, 1]
+        actions = np.where(rng.random((2, 2)) < 0.2, rng.integers(5, size=(2, 2)), ahead.argmax(-1))
+        one, other = ours.step(actions), theirs.step(actions)
+        for name in ("reward", "terminated", "truncated", "first", "arrived", "final_obs"):
+            equal(getattr(one, name)[going], getattr(other, name)[going])
+        for name, values in one.metrics.items():
+            equal(values[going & one.first], other.metrics[name][going & one.first])
+        going &= ~one.first
+        own = one.obs
+
+
+@pytest.mark.parametrize("asked", [{"protocol": "bottleneck", "lengths": [3, 12]}, {"protocol": "pogema"}])
+def test_a_trained_team_does_there_what_it_does_here(asked, tmp_path):
+    asked = {"kinds": ["puzzles"], "sizes": [2, 3]} | asked if asked["protocol"] == "pogema" else asked
+    ours, theirs = (evaluate("bottleneck-sparse", episodes=3, in_pogema=there, **asked) for there in (False, True))
+    assert theirs["env"] == f"{ours['env']} in pogema {pogema.__version__}"
+    for one, other in zip(ours["rows"], theirs["rows"], strict=True):
+        for name in ("CSR", "ISR", "SoC", "avg_throughput", "mean_length"):
+            assert one.get(name) == other.get(name)
+
+
+def test_teams_there_are_of_one_size():
+    worlds = GridWorlds(worlds=9, agents=(1, 3))
+    worlds.reset(seed=0)
+    with pytest.raises(UserError, match="give agents as one number, not 1 to 3"):
+        PogemaWorlds.like(worlds)
 
 
 def equal(one, other):

@@ -15,6 +15,7 @@ from recurra.envs.grid.movement import MOVES
 from recurra.envs.grid.observing import OBSERVATIONS, Observer
 from recurra.envs.grid.scores import Scores
 from recurra.envs.grid.steps import Frame, TeamStep
+from recurra.envs.grid.worlds import GridWorlds
 from recurra.errors import UserError, nearest
 
 
@@ -89,21 +90,46 @@ class PogemaWorlds:
         Raises:
             UserError: if the package is not installed, or refuses the configuration.
         """
-        try:
-            import pogema
-        except ModuleNotFoundError as error:
-            raise UserError("pogema is not installed: pip install 'recurra[pogema]'") from error
         if observation_type not in OBSERVATIONS:
             known = nearest(observation_type, OBSERVATIONS)
             raise UserError(f"there is no observation_type {observation_type!r}; {known}")
-        own = "POMAPF" if observation_type == "guided" else observation_type
-        try:
-            made = [pogema.pogema_v0(pogema.GridConfig(**config, observation_type=own)) for _ in range(worlds)]
-        except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"pogema refuses the configuration: {' '.join(str(error).split())}") from error
-        return cls(made, observation_type=observation_type)
+        return cls(_made([config] * worlds, observation_type), observation_type=observation_type)
+
+    @classmethod
+    def like(cls, worlds: GridWorlds) -> "PogemaWorlds":
+        """Make the environments in which the episodes that grid worlds are in are played from their beginning.
+
+        Maps, starts, goals and those to come are the same; rewards are the package's. Every reset begins these episodes
+        again, whatever its seed.
+
+        Args:
+            worlds: of equal numbers of agents.
+
+        Raises:
+            UserError: if the package is not installed, or the numbers of agents differ.
+        """
+        sizes = sorted(set(worlds.members.sum(1).tolist()))
+        if len(sizes) > 1:
+            raise UserError(f"pogema has teams of one size: give agents as one number, not {sizes[0]} to {sizes[-1]}")
+        lifelong = worlds.on_target == "restart"
+        to_come = worlds.goals_to_come(int(worlds.limits.max()) + 1 if lifelong else 1)
+        configs = []
+        for map, limit, goals in zip(worlds.maps, worlds.limits.tolist(), to_come, strict=True):
+            assert map.starts is not None
+            own = goals[: len(map.starts)].tolist()
+            configs.append(
+                {
+                    "map": map.obstacles.astype(int).tolist(),
+                    "agents_xy": map.starts.tolist(),
+                    "targets_xy": own if lifelong else [each[0] for each in own],
+                    "num_agents": len(map.starts),
+                    "obs_radius": worlds.radius,
+                    "max_episode_steps": limit,
+                    "on_target": worlds.on_target,
+                    "collision_system": worlds.collision_system,
+                }
+            )
+        return cls(_made(configs, worlds.observation_type), observation_type=worlds.observation_type)
 
     def reset(self, seed: int | Sequence[int] | None = None) -> tuple[Any, NDArray[np.bool_]]:
         """Begin an episode in every world.
@@ -269,3 +295,26 @@ class PogemaWorlds:
         everyone = np.ones(self.num_agents, dtype=bool)
         places, goals, present = (each[world].copy() for each in (self._place, self._goal, self._present))
         return Frame(self._maps[world], places, goals, present, everyone)
+
+
+def package() -> Any:
+    """Give the package `pogema`.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    try:
+        import pogema
+    except ModuleNotFoundError as error:
+        raise UserError("pogema is not installed: pip install 'recurra[pogema]'") from error
+    return pogema
+
+
+def _made(configs: Sequence[dict[str, Any]], observation_type: str) -> list[Any]:
+    pogema, own = package(), "POMAPF" if observation_type == "guided" else observation_type
+    try:
+        return [pogema.pogema_v0(pogema.GridConfig(**config, observation_type=own)) for config in configs]
+    except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"pogema refuses the configuration: {' '.join(str(error).split())}") from error

@@ -286,7 +286,7 @@ class GridWorlds:
 
     def _send_on(self, world: NDArray[np.int64], agent: NDArray[np.int64]) -> None:
         """Give their next goals to agents that reached theirs."""
-        self._goal[world, agent] = self._following(world, agent, self._scores.reached[world, agent])
+        self._goal[world, agent] = self._following(world, agent, self._scores.reached[world, agent], self._goal)
         soon = self._member & (np.abs(self._place - self._goal).sum(-1) <= _SOON)
         self._observer.go_on(world * self.num_agents + agent, self._goal, soon, self._after)
 
@@ -294,14 +294,14 @@ class GridWorlds:
         """Give all goals, of agents those that they are sent to next: ``(worlds, agents, 2)``."""
         world, agent = np.divmod(agents, self.num_agents)
         goals = self._goal.copy()
-        goals[world, agent] = self._following(world, agent, self._scores.reached[world, agent] + 1)
+        goals[world, agent] = self._following(world, agent, self._scores.reached[world, agent] + 1, goals)
         return goals
 
     def _following(
-        self, world: NDArray[np.int64], agent: NDArray[np.int64], counts: NDArray[np.int64]
+        self, world: NDArray[np.int64], agent: NDArray[np.int64], counts: NDArray[np.int64], now: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Give where agents are sent from their goals, ``(count, 2)``, the ``counts``-th of their episode."""
-        draws, goals = self._draws[world], self._goal[world, agent]
+        """Give where agents are sent from their goals ``now``, ``(count, 2)``, the ``counts``-th of their episode."""
+        draws, goals = self._draws[world], now[world, agent]
         if draws.any():
             of, who = world[draws], agent[draws]
             goals[draws] = self._targets.another(of, goals[draws], numbers(self._key[of], who, counts[draws]))
@@ -361,6 +361,20 @@ class GridWorlds:
     def goals(self) -> NDArray[np.int64]:
         """Where agents are to go, ``(worlds, agents, 2)``."""
         return self._goal.copy()
+
+    def goals_to_come(self, count: int) -> NDArray[np.int64]:
+        """Give where agents are sent, were they quick enough: ``(worlds, agents, count, 2)``, the goals of now first."""
+        world, agent = np.nonzero(self._member)
+        goals = np.repeat(self._goal[:, :, None], count, axis=2)
+        for ahead in range(1, count):
+            counts = self._scores.reached[world, agent] + ahead
+            goals[world, agent, ahead] = self._following(world, agent, counts, goals[:, :, ahead - 1])
+        return goals
+
+    @property
+    def limits(self) -> NDArray[np.int64]:
+        """Steps of the worlds' episodes at most, ``(worlds,)``."""
+        return self._limit.copy()
 
     @property
     def present(self) -> NDArray[np.bool_]:
