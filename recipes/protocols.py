@@ -137,9 +137,7 @@ def measured(
             row |= teams.figures(played, time.perf_counter() - start)
             if how.video is not None:
                 drawing = Path(how.video, f"{len(rows)}.svg")
-                teams.draw(
-                    drawing, agent, cell.options, seed=how.seed, sample=how.sample, in_pogema=how.in_pogema
-                )
+                teams.draw(drawing, agent, cell.options, seed=how.seed, sample=how.sample, in_pogema=how.in_pogema)
                 row["video"] = str(drawing)
             rows.append(row)
     names = ("run", "env", "episodes", "success_rate", "mean_return", "std_return")

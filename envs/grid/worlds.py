@@ -363,7 +363,7 @@ class GridWorlds:
         return self._goal.copy()
 
     def goals_to_come(self, count: int) -> NDArray[np.int64]:
-        """Give where agents are sent, were they quick enough: ``(worlds, agents, count, 2)``, the goals of now first."""
+        """Give where agents are sent, were they quick enough: ``(worlds, agents, count, 2)``, now first."""
         world, agent = np.nonzero(self._member)
         goals = np.repeat(self._goal[:, :, None], count, axis=2)
         for ahead in range(1, count):
