@@ -135,7 +135,12 @@ def evaluate(arguments: list[str]) -> Answer:
     parser.add_argument(
         "--lengths", type=Any, default=None, help="of bottleneck's corridors: 30,400 (default: all 58 of them)"
     )
-    parser.add_argument("--kinds", type=Any, default=None, help="of pogema's maps: random,mazes,warehouse,puzzles")
+    parser.add_argument(
+        "--kinds",
+        type=Any,
+        default=None,
+        help="of pogema's maps: random,mazes,warehouse,puzzles (default: these); movingai, pathfinding with --data",
+    )
     parser.add_argument("--sizes", type=Any, default=None, help="of pogema's teams: 8,16 (default: the benchmark's)")
     parser.add_argument("--tasks", type=Any, default=None, help="of pogema's: lifelong,one-shot")
     parser.add_argument(
@@ -149,7 +154,7 @@ def evaluate(arguments: list[str]) -> Answer:
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--precision", type=str, default="32-true", help="32-true or bf16-mixed")
     parser.add_argument(
-        "--data", type=str | None, default=None, help="BABILong's published files to read, for runs that answer"
+        "--data", type=str | None, default=None, help="published files to read: BABILong's; pogema's maps of one kind"
     )
     parser.add_argument("--report", type=str | None, default=None, help="a folder to write an HTML report to")
     parser.add_argument("--trace", action="store_true", help="show there where answers were read, for runs that answer")

@@ -72,10 +72,10 @@ def evaluate(
         precision: 32-true or bf16-mixed.
         report: a folder to write an HTML report to.
         video: a folder to write moving pictures to: for each row, the first episode of its seed; of teams as SVG.
-        data: BABILong's published files to read, where runs answer questions.
+        data: published files to read: BABILong's, where runs answer questions; of the protocol pogema a file of maps.
         protocol: a published one instead of a grid: bottleneck or pogema, see the modules of these names.
         lengths: of bottleneck's corridors; None are all that it has.
-        kinds: of pogema's maps: random, mazes, warehouse, puzzles; None are all.
+        kinds: of pogema's maps: random, mazes, warehouse, puzzles; None are these; movingai and pathfinding with data.
         sizes: of pogema's teams; None are the benchmark's.
         tasks: of pogema's: lifelong, one-shot; None are both.
         sample: draw actions from the policy, by the seed: alike agents that take their likeliest action can block each
@@ -100,13 +100,13 @@ def evaluate(
     require_seed("seed", seed)
     chosen = {"lengths": lengths, "kinds": kinds, "sizes": sizes, "tasks": tasks}
     if protocol is not None:
-        for name, given in (("grid", grid), ("data", data), ("trace", trace)):
+        for name, given in (("grid", grid), ("trace", trace)):
             if given:
                 raise UserError(f"a protocol takes no {name}: leave out --{name}")
         from recurra.recipes import protocols
 
         how = protocols.How(episodes, environments, seed, device, precision, sample, in_pogema, report, video)
-        return protocols.by_protocol(runs, protocol, chosen, env=env, how=how)
+        return protocols.by_protocol(runs, protocol, {**chosen, "data": data}, env=env, how=how)
     if any(given is not None for given in chosen.values()):
         name = next(name for name, given in chosen.items() if given is not None)
         raise UserError(f"--{name} are of a protocol: --protocol {'bottleneck' if name == 'lengths' else 'pogema'}")

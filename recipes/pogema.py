@@ -1,22 +1,35 @@
 """POGEMA's benchmark: its kinds of maps and sizes of teams, lifelong and one-shot, beside published figures.
 
 Maps, starts and goals of kind random and mazes are the benchmark's own, cell by cell; the warehouse's map is, and its
-starts and goals are drawn as there; puzzles are drawn, 16 with 10 teams each. MovingAI's city maps are files of others.
+starts and goals are drawn as there; puzzles are drawn, 16 with 10 teams each. From the benchmark's own files,
+``algorithms/experiments/*/maps.yaml`` of its repository, come its puzzles and its maps of cities, cell by cell, too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
-from recurra.envs.grid import GENERATORS, Map, pogema_instance, validation
+from recurra.envs.grid import GENERATORS, Map, pogema_instance, read, validation
 from recurra.errors import UserError, nearest
 from recurra.recipes.teams import Cell
 
-KINDS = {"random": 128, "mazes": 128, "warehouse": 128, "puzzles": 160}
+KINDS = {"random": 128, "mazes": 128, "warehouse": 128, "puzzles": 160, "movingai": 128, "pathfinding": 80}
 """Maps by kind, and how many episodes the benchmark has of each size of team."""
+
+
+class Filed(NamedTuple):
+    """How the benchmark sets maps to work that are only in its files, as `recurra.envs.grid.generators.Kind` says."""
+
+    agents: tuple[int, ...]
+    horizon: int
+    lifelong: int
+
+
+FILED = {"movingai": Filed((64, 128, 192, 256), 256, 256), "pathfinding": Filed((1,), 2048, 0)}
+"""Kinds whose maps are only in the benchmark's files: parts of cities, and whole ones for an agent alone, one-shot."""
 
 TASKS = {"lifelong": "restart", "one-shot": "nothing"}
 """By name, what happens on targets: agents are sent on, or all have to stand on their goals at once."""
@@ -33,19 +46,21 @@ def cells(
     sizes: list[Any] | None,
     tasks: list[Any] | None,
     episodes: int | None,
+    data: str | None = None,
 ) -> list[Cell]:
     """Give what a team is measured in.
 
     Args:
         run: whose.
         options: the worlds' that it was trained in, and what was given on top: what agents see counts, and the reward.
-        kinds: of maps; None are all of `KINDS`.
+        kinds: of maps; None are all of `KINDS` but those of `FILED`.
         sizes: of teams; None are the benchmark's for each kind.
         tasks: of `TASKS`; None are both.
         episodes: at each; None are the benchmark's.
+        data: a file of maps, for the one kind that is named.
 
     Raises:
-        UserError: if there is no such kind, size or task.
+        UserError: if there is no such kind, size, task or file, or maps are only in files and none is given.
     """
     choices: tuple[tuple[str, list[Any] | None, Mapping[str, Any]], ...]
     choices = (("kind", kinds, KINDS), ("task", tasks, TASKS))
@@ -56,32 +71,43 @@ def cells(
     for size in sizes or ():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise UserError(f"sizes are numbers of agents, such as --sizes 8,16; got {size!r}")
+    if data is not None and (kinds is None or len(kinds) != 1):
+        raise UserError("--data holds the maps of one kind: name it, such as --kinds movingai")
+    maps = () if data is None else read(data)
     options = dict(options)
     trained = gymnasium.spec(options.pop("id", _ID)).kwargs | options
     seen: dict[str, Any] = {name: trained[name] for name in ("observation_type", "radius", "reward") if name in trained}
     found = []
-    for kind in kinds or KINDS:
+    for kind in kinds or (name for name in KINDS if name not in FILED):
+        if kind in FILED and not maps:
+            raise UserError(f"maps of kind {kind} are read from the benchmark's own file: --data maps.yaml")
+        setting = FILED.get(kind) or GENERATORS[kind]
         for task in tasks or TASKS:
-            generator = GENERATORS[kind]
-            horizon = generator.lifelong if task == "lifelong" else generator.horizon
-            for size in sizes or generator.agents:
+            horizon = setting.lifelong if task == "lifelong" else setting.horizon
+            for size in sizes or setting.agents if horizon else ():
                 # No agent comes to more goals: a step for each in a puzzle, and four at least on larger maps.
                 goals = 1 if task != "lifelong" else horizon if kind == "puzzles" else horizon // 4
                 worlds: dict[str, Any] = {"id": _ID, **seen, "agents": size, "horizon": horizon}
                 worlds |= {"on_target": TASKS[task], "collision_system": "soft"}
-                worlds |= {"maps": _drawn(partial(instance, kind, goals))}
+                worlds |= {"maps": _drawn(partial(instance, kind, goals, maps=maps))}
                 found.append(
                     Cell({"kind": kind, "task": task, "agents": size}, worlds, episodes or KINDS[kind], size <= 64)
                 )
+    if not found:
+        raise UserError("pathfinding is one-shot: leave out --tasks")
     return found
 
 
-def instance(kind: str, goals: int, number: int, agents: int) -> Map:
+def instance(kind: str, goals: int, number: int, agents: int, *, maps: Sequence[Map] = ()) -> Map:
     """Give an episode of the benchmark: a map with starts, and so many goals for each agent.
+
+    With ``maps`` these are the kind's, in their order.
 
     >>> instance("mazes", 1, 0, 8).name
     'validation-mazes-seed-000'
     """
+    if maps:
+        return pogema_instance(maps[number % len(maps)], agents, number // len(maps), goals=goals)
     if kind == "puzzles":
         map = GENERATORS[kind].draw(np.random.default_rng(number % _PUZZLES), agents)
         return pogema_instance(map, agents, number // _PUZZLES, goals=goals)
@@ -161,6 +187,16 @@ PUBLISHED = [
         QPLEX=(0.268, 0.213, 0.170),
         RHCR=(0.454, 0.565, 0.594),
     ),
+    *_lifelong(
+        "movingai",
+        (64, 128, 192, 256),
+        Follower=(1.503, 2.823, 3.948, 4.812),
+        MATS_LP=(1.570, 2.980, 4.040, 4.691),
+        MAMBA=(1.017, 1.418, 2.051, 2.461),
+        QPLEX=(1.469, 2.669, 3.613, 4.216),
+        RHCR=(1.572, 3.002, 4.219, 5.127),
+    ),
+    _one_shot("pathfinding", "MAMBA", {1: 0.887}),
     _one_shot("random", "DCC", {8: 1.0, 16: 0.961, 32: 0.727, 64: 0.062}),
     _one_shot("random", "MAMBA", {8: 0.578, 16: 0.078, 32: 0.0, 64: 0.0}),
     _one_shot("random", "QPLEX", {8: 0.258, 16: 0.0}),

@@ -17,7 +17,7 @@ from recurra.recipes.evaluation import check_spaces, merge
 from recurra.recipes.settings import require_seed
 from recurra.recipes.teams import Cell
 
-PROTOCOLS = {"bottleneck": ("lengths",), "pogema": ("kinds", "sizes", "tasks")}
+PROTOCOLS = {"bottleneck": ("lengths",), "pogema": ("kinds", "sizes", "tasks", "data")}
 """By name, which of the options that choose among a protocol's rows each takes."""
 
 _SHOWN = 3
@@ -47,7 +47,7 @@ class Trial(NamedTuple):
 
 
 def by_protocol(
-    runs: list[str], protocol: str, chosen: dict[str, list[Any] | None], *, env: dict[str, Any], how: How
+    runs: list[str], protocol: str, chosen: dict[str, Any], *, env: dict[str, Any], how: How
 ) -> dict[str, Any]:
     """Measure teams as a paper does.
 

@@ -13,7 +13,7 @@ from recurra import agents
 from recurra.agents import ActorCritic
 from recurra.agents.saving import save
 from recurra.envs import Teams, make_streams, make_teams
-from recurra.envs.grid import pogema_instance, validation
+from recurra.envs.grid import pogema_instance, read, validation
 from recurra.envs.grid.movement import MOVES
 from recurra.errors import UserError
 from recurra.memory import state as states
@@ -369,6 +369,33 @@ def test_a_seed_names_an_episode_of_the_benchmark():
     for map, number, seed in zip(teams.env.maps, (3, 2), (0, 1), strict=True):
         expected = pogema_instance(validation("mazes", number), 8, seed)
         assert map.text() == expected.text()
+
+
+def test_maps_of_cities_and_puzzles_are_those_of_a_file(run: str, tmp_path: Path):
+    maps = tmp_path / "maps.yaml"
+    maps.write_text("one: |-\n  ....\n  .#..\ntwo: |-\n  ....\n  ....\n")
+    asked: dict[str, Any] = {"sizes": None, "tasks": None, "episodes": None, "data": str(maps)}
+    for kind, team, horizons in (("movingai", [64, 128, 192, 256], {256}), ("pathfinding", [1], {2048})):
+        found = pogema.cells(run, {}, kinds=[kind], **asked)
+        assert [cell.point["agents"] for cell in found] == team * (2 if kind == "movingai" else 1)
+        assert {cell.options["horizon"] for cell in found} == horizons
+    assert found[0].episodes == 80
+    teams = make_teams(count=3, **found[0].options)
+    teams.reset(seed=[0, 1, 2])  # the maps in their order, and again with others
+    drawn = [pogema_instance(read(maps)[number % 2], 1, number // 2) for number in range(3)]
+    assert [map.starts.tolist() for map in teams.env.maps] == [map.starts.tolist() for map in drawn]
+    row = evaluate(run, protocol="pogema", kinds=["pathfinding"], data=str(maps), episodes=2, env={"radius": 2})
+    assert row["published"] == [
+        {"model": "MAMBA", "kind": "pathfinding", "task": "one-shot", "agents": 1, "CSR": 0.887}
+    ]
+    for wrong, message in (
+        ({"kinds": ["movingai"]}, "read from the benchmark's own file: --data maps.yaml"),
+        ({"data": str(maps)}, "the maps of one kind: name it"),
+        ({"kinds": ["puzzles"], "data": "nowhere.yaml"}, "nowhere.yaml cannot be read"),
+        ({"kinds": ["pathfinding"], "tasks": ["lifelong"], "data": str(maps)}, "pathfinding is one-shot"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate(run, protocol="pogema", **wrong)  # type: ignore[arg-type]
 
 
 def test_one_who_goes_the_drawn_way_comes_to_goals():
