@@ -18,7 +18,7 @@ from rich.table import Table
 
 from recurra import __version__
 from recurra.errors import UserError, nearest, reason
-from recurra.recipes.figures import shown
+from recurra.recipes.figures import shown, spanned
 
 #: What a command gives: the object that --json prints, and what is shown without it.
 Answer = tuple[dict[str, Any], list[Any]]
@@ -183,7 +183,11 @@ def evaluate(arguments: list[str]) -> Answer:
     several = len(runs) > 1
     rows = [
         ({"run": runs.index(row["run"]) + 1} if several else {})
-        | {name: _span(value, row.get(f"{name}_95")) for name, value in row.items() if name not in hidden}
+        | {
+            name: spanned(value, row[f"{name}_95"]) if row.get(f"{name}_95") else value
+            for name, value in row.items()
+            if name not in hidden
+        }
         for row in result["rows"]
     ]
     parts: list[Any] = [_table(rows), *(f"run {number}: {run}" for number, run in enumerate(runs, 1) if several)]
@@ -204,11 +208,6 @@ def _by_agents(published: list[dict[str, Any]]) -> list[dict[str, Any]]:
         line = lines.setdefault(tuple(about.values()), about | {str(size): None for size in sizes})
         line[str(row["agents"])] = row[figure]
     return list(lines.values())
-
-
-def _span(value: Any, interval: list[float] | None) -> Any:
-    """Write a figure and its interval, if it has one, as one cell."""
-    return value if interval is None else f"{shown(value)} ({' to '.join(f'{bound:.3g}' for bound in interval)})"
 
 
 def read(arguments: list[str]) -> Answer:

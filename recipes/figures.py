@@ -3,6 +3,15 @@
 from typing import Any
 
 
+def spanned(value: Any, interval: list[float] | None) -> str:
+    """Write a figure and the interval of it, if there is one.
+
+    >>> spanned(0.98765, [0.9, 1.0]), spanned(None, None)
+    ('0.988 (0.9 to 1)', '–')
+    """
+    return shown(value) if interval is None else f"{shown(value)} ({' to '.join(f'{bound:.3g}' for bound in interval)})"
+
+
 def shown(value: Any) -> str:
     """Write a figure as tables do.
 

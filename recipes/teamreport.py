@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from recurra.envs.grid import Recording
-from recurra.recipes.figures import shown
+from recurra.recipes.figures import shown, spanned
 from recurra.recipes.report import PAGE, lines_of, numeric, scale_of, table
 from recurra.recipes.teams import FIGURES
 
@@ -54,16 +54,13 @@ def write(
 
 def figures(rows: list[dict[str, Any]], axes: list[str], names: list[str]) -> str:
     """Write each row's figures, with where their means lie in 95 of 100 resamplings."""
+    heads = (["run"] if len({row["run"] for row in rows}) > 1 else []) + ["memory", *axes, "episodes"]
     lines = []
     for row in rows:
-        told = [_with_interval(row[name], row[f"{name}_95"]) for name in names]
-        about = [shown(row[name]) for name in ("run", "memory", *axes, "episodes")]
+        told = [spanned(row[name], row[f"{name}_95"]) for name in names]
+        about = [shown(row[name]) for name in heads]
         lines.append([*about, *told, shown(row["mean_return"]), shown(row["mean_length"])])
-    return table(["run", "memory", *axes, "episodes", *names, "mean return", "mean length"], lines)
-
-
-def _with_interval(figure: float | None, interval: list[float] | None) -> str:
-    return shown(None) if interval is None else f"{shown(figure)} ({' to '.join(map(shown, interval))})"
+    return table([*heads, *names, "mean return", "mean length"], lines)
 
 
 def beside(published: list[dict[str, Any]]) -> str:

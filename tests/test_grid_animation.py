@@ -49,7 +49,7 @@ def test_every_step_is_shown(on_target):
         recording.add(worlds.step(rng.integers(5, size=(2, 5))))
         frames.append(worlds.frame(1))
     recording.add(worlds.step(rng.integers(5, size=(2, 5))))  # of the next episode
-    drawing = ElementTree.fromstring(recording.svg())
+    drawing = ElementTree.fromstring(recording.svg(rest=0))
     team = int(frames[0].member.sum())
     assert len(agents_of(drawing)) == len(goals_of(drawing)) == team
     last = len(frames) - 1
@@ -68,7 +68,7 @@ def test_walls_and_ways():
     recording = Recording(worlds)
     for action in (DOWN, STAY, RIGHT, RIGHT):
         recording.add(worlds.step(np.array([[action]])))
-    drawing = ElementTree.fromstring(recording.svg(steps_per_second=2))
+    drawing = ElementTree.fromstring(recording.svg(steps_per_second=2, rest=0))
     assert drawing.find(f"{SVG}title").text == "one & two"
     assert drawing.find(f"{SVG}path").get("d") == "M20 0h40v20h-40z"
     assert drawing.find(f"{SVG}polyline").get("points") == "10,10 10,30 30,30 50,30"
@@ -83,11 +83,23 @@ def test_attention_to_teammates(tmp_path):
         heeds = np.zeros((3, 3))
         heeds[0, 1] = number / 2
         recording.add(worlds.step(np.array([[STAY, RIGHT, STAY]])), attention=heeds)
-    drawing = ElementTree.fromstring(recording.save(tmp_path / "team.svg").read_text())
+    drawing = ElementTree.fromstring(recording.save(tmp_path / "team.svg", rest=0).read_text())
     (line,) = drawing.iter(f"{SVG}line")
     assert [value(line, "stroke-opacity", number / 3) for number in range(3)] == [0, 0.5, 1]
     assert [value(line, "x2", number / 3) for number in range(4)] == pytest.approx([10, 30, 50, 50], abs=0.01)
     assert not list(ElementTree.fromstring(recording.svg(watched=[1, 2])).iter(f"{SVG}line"))
+
+
+def test_the_end_is_seen_before_it_begins_anew():
+    worlds = GridWorlds(maps="a.A")
+    recording = Recording(worlds)
+    for _ in range(2):
+        recording.add(worlds.step(np.array([[RIGHT]])))
+    drawing = ElementTree.fromstring(recording.svg(steps_per_second=2, rest=3))
+    (agent,) = agents_of(drawing)
+    assert {animate.get("dur") for animate in drawing.iter(f"{SVG}animate")} == {"4s"}
+    assert [value(agent, "cx", time) for time in (0, 0.125, 0.25, 0.5, 1)] == pytest.approx([10, 30, 50, 50, 50])
+    assert value(agent, "opacity", 0.99) == 1
 
 
 def test_what_cannot_be_drawn():
@@ -100,6 +112,8 @@ def test_what_cannot_be_drawn():
         recording.svg(watched=[3])
     with pytest.raises(UserError, match="must be positive"):
         recording.svg(steps_per_second=0)
+    with pytest.raises(UserError, match="rest must be at least 0"):
+        recording.svg(rest=-1)
     recording = Recording(worlds)
     recording.add(step)
     recording.add(step, attention=np.zeros((1, 1)))

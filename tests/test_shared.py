@@ -263,7 +263,7 @@ def test_what_cannot_be_pooled_is_said():
     with pytest.raises(UserError, match=r"no memory named 'yad' can be pooled; did you mean 'yaad'"):
         build("pooled", 8, memory="yad")
     for name in ("mesa_net", "delta_product"):
-        with pytest.raises(UserError, match="cannot take a share each of such a step"):
+        with pytest.raises(UserError, match=f"{name} cannot be pooled: agents cannot take a share"):
             build("pooled", 8, memory=name)
 
 

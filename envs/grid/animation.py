@@ -3,7 +3,7 @@
 import colorsys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -14,6 +14,13 @@ from recurra.errors import UserError
 
 _CELL = 20
 _FAINTEST = 0.02
+
+
+class Tempo(NamedTuple):
+    """How long an episode is shown, in seconds: while it goes on, and as it ended."""
+
+    seconds: float
+    rest: float
 
 
 class Recording:
@@ -66,18 +73,22 @@ class Recording:
         self.over = bool(step.first[self._world])
         return step
 
-    def svg(self, *, steps_per_second: float = 4.0, watched: Sequence[int] | None = None) -> str:
+    def svg(self, *, steps_per_second: float = 4.0, rest: float = 1.0, watched: Sequence[int] | None = None) -> str:
         """Draw the episode.
 
         Args:
             steps_per_second: how fast it plays, over and over.
+            rest: for how many seconds it is shown as it ended.
             watched: agents whose attention is drawn; None: everyone's in a team of at most 8, else the first's.
 
         Raises:
-            UserError: if the speed is not positive, there is no such agent, or attention came with some steps only.
+            UserError: if the speed is not positive, the rest is negative, there is no such agent, or attention came
+                with some steps only.
         """
         if not steps_per_second > 0:
             raise UserError(f"steps_per_second must be positive, got {steps_per_second}")
+        if not rest >= 0:
+            raise UserError(f"rest must be at least 0, got {rest}")
         if self._heeds and len(self._heeds) != len(self._frames) - 1:
             raise UserError("attention must come with every step of a recording, or with none")
         first = self._frames[0]
@@ -85,7 +96,7 @@ class Recording:
         strange = set(watched or ()) - set(agents)
         if strange:
             raise UserError(f"there is no agent {min(strange)} to watch, they are 0 to {len(agents) - 1}")
-        seconds = max(len(self._frames) - 1, 1) / steps_per_second
+        tempo = Tempo(max(len(self._frames) - 1, 1) / steps_per_second, rest)
         height, width = (_CELL * (cells + 2) for cells in first.map.obstacles.shape)
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-_CELL} {-_CELL} {width} {height}" '
@@ -97,11 +108,11 @@ class Recording:
         ]
         # Whoever is drawn later lies above: ways, goals, attention, agents.
         parts += [self._way(agent) for agent in agents]
-        parts += [self._goal(agent, seconds) for agent in agents]
+        parts += [self._goal(agent, tempo) for agent in agents]
         if self._heeds:
             seen = watched if watched is not None else (agents if len(agents) <= 8 else agents[:1])
-            parts += [self._line(one, other, seconds) for one in seen for other in agents if one != other]
-        parts += [self._agent(agent, seconds) for agent in agents]
+            parts += [self._line(one, other, tempo) for one in seen for other in agents if one != other]
+        parts += [self._agent(agent, tempo) for agent in agents]
         return "\n".join([*filter(None, parts), "</svg>", ""])
 
     def save(self, path: str | Path, **options: Any) -> Path:
@@ -131,29 +142,29 @@ class Recording:
         style = f'fill="none" stroke="{_colour(agent)}" stroke-width="2" stroke-opacity="0.35"'
         return f'<polyline points="{line}" {style} stroke-linejoin="round"/>'
 
-    def _goal(self, agent: int, seconds: float) -> str:
+    def _goal(self, agent: int, tempo: Tempo) -> str:
         x, y = self._centres("goals", agent)
         return (
             f'<circle cx="{x[0]}" cy="{y[0]}" r="{_CELL // 2 - 3}" fill="none" stroke="{_colour(agent)}" '
             f'stroke-width="3">'
-            + _animated("cx", x, seconds, jumps=True)
-            + _animated("cy", y, seconds, jumps=True)
-            + _animated("opacity", self._there(agent), seconds, jumps=True)
+            + _animated("cx", x, tempo, jumps=True)
+            + _animated("cy", y, tempo, jumps=True)
+            + _animated("opacity", self._there(agent), tempo, jumps=True)
             + "</circle>"
         )
 
-    def _agent(self, agent: int, seconds: float) -> str:
+    def _agent(self, agent: int, tempo: Tempo) -> str:
         x, y = self._centres("places", agent)
         return (
             f'<circle cx="{x[0]}" cy="{y[0]}" r="{_CELL // 2 - 4}" fill="{_colour(agent)}">'
             f"<title>agent {agent}</title>"
-            + _animated("cx", x, seconds)
-            + _animated("cy", y, seconds)
-            + _animated("opacity", self._there(agent), seconds, jumps=True)
+            + _animated("cx", x, tempo)
+            + _animated("cy", y, tempo)
+            + _animated("opacity", self._there(agent), tempo, jumps=True)
             + "</circle>"
         )
 
-    def _line(self, one: int, other: int, seconds: float) -> str:
+    def _line(self, one: int, other: int, tempo: Tempo) -> str:
         """Draw a line from an agent to whom it heeds, as dense as it does; nothing where it never does."""
         strength = np.array([heeds[one, other] for heeds in self._heeds])
         there = np.array(self._there(one)[:-1]) * np.array(self._there(other)[:-1])
@@ -165,9 +176,9 @@ class Recording:
             f'<line stroke="{_colour(one)}" stroke-width="3" stroke-opacity="{shown[0]:.2f}" '
             f'x1="{x[0]}" y1="{y[0]}" x2="{to_x[0]}" y2="{to_y[0]}">'
             + "".join(
-                _animated(name, values, seconds) for name, values in (("x1", x), ("y1", y), ("x2", to_x), ("y2", to_y))
+                _animated(name, values, tempo) for name, values in (("x1", x), ("y1", y), ("x2", to_x), ("y2", to_y))
             )
-            + _animated("stroke-opacity", [*shown.round(2).tolist(), float(shown[-1].round(2))], seconds, jumps=True)
+            + _animated("stroke-opacity", [*shown.round(2).tolist(), float(shown[-1].round(2))], tempo, jumps=True)
             + "</line>"
         )
 
@@ -181,23 +192,23 @@ def _walls(frame: Frame) -> str:
     return "".join(drawn)
 
 
-def _animated(name: str, values: Sequence[float], seconds: float, *, jumps: bool = False) -> str:
+def _animated(name: str, values: Sequence[float], tempo: Tempo, *, jumps: bool = False) -> str:
     """Make an attribute take values one after the other, evenly in time; nothing if they are all one.
 
     Values between equals are left out: what stands still takes no room.
     """
     if len(set(values)) < 2:
         return ""
-    last = len(values) - 1
+    last, whole = len(values) - 1, tempo.seconds + tempo.rest
     inner = range(1, last)
     kept = [at for at in inner if values[at] != values[at - 1] or (not jumps and values[at] != values[at + 1])]
     kept = [0, *kept, last]
-    times = ";".join(f"{at / last:.5g}" for at in kept)
-    told = ";".join(f"{values[at]:g}" for at in kept)
+    times = [f"{at / last * tempo.seconds / whole:.5g}" for at in kept] + ["1"] * bool(tempo.rest)
+    told = [f"{values[at]:g}" for at in kept] + [f"{values[-1]:g}"] * bool(tempo.rest)
     mode = ' calcMode="discrete"' if jumps else ""
     return (
-        f'<animate attributeName="{name}" values="{told}" keyTimes="{times}" dur="{seconds:g}s"{mode} '
-        'repeatCount="indefinite"/>'
+        f'<animate attributeName="{name}" values="{";".join(told)}" keyTimes="{";".join(times)}" '
+        f'dur="{whole:g}s"{mode} repeatCount="indefinite"/>'
     )
 
 

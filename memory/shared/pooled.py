@@ -80,7 +80,8 @@ class Pooled(Memory):
         self.path = "pooled_delta_rule" if self.memory.path == "delta_rule" and by_head else "generic"
         implicit = rule.algorithm == "implicit" and self.path == "generic"
         if rule.algorithm == "closed" or implicit or rule.steps > 1:
-            raise UserError(f"{rule.summary}, {rule.steps} a token: agents cannot take a share each of such a step")
+            step = rule.summary + (f", {rule.steps} a token" if rule.steps > 1 else "")
+            raise UserError(f"{memory} cannot be pooled: agents cannot take a share each of its step ({step})")
         self.dim, self.input_limit = dim, self.memory.input_limit
         self.backends = BACKENDS if self.path == "pooled_delta_rule" else ()
         if not self.backends:
