@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 from recurra.benchmarks.gpu import bandwidth
 from recurra.benchmarks.memories import LEARNING, MATRIX, READING
-from recurra.benchmarks.timing import matrix_rate, require_counts, seconds
+from recurra.benchmarks.timing import by_turns, matrix_rate, require_counts, seconds
 from recurra.errors import UserError
 from recurra.kernels import launching, mlp_memory
 from recurra.kernels.biases import l2
-from recurra.kernels.mlp_memory import fitting
+from recurra.kernels.mlp_memory import COMPILED, fitting
+
+PRODUCTS = 100  # of matrices, by turns with a call of ours
 
 
 def run(
@@ -27,11 +29,12 @@ def run(
     expansion: int = 4,
     momentum: bool = True,
     budget: float = 5.0,
+    compile: bool = False,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Measure `recurra.kernels.mlp_memory` as Titans' long-term memory uses it: decay, momentum, residual, LayerNorm.
 
-    Beside it stand a product of square matrices, the rate of which says what the machine can do, and, where it is
+    Beside it stand products of square matrices, by turns, whose rate says what the machine can do, and, where it is
     installed, titans-pytorch's NeuralMemory of the same width and chunk (which projects its tokens, too). On a GPU the
     Triton kernels are measured beside the chunked form where they take the sizes (heads of up to 128 channels), with
     tokens in float32 and in bfloat16, and a step of each stream.
@@ -45,6 +48,7 @@ def run(
         expansion: hidden units over a head's width.
         momentum: whether there is one.
         budget: seconds for each figure, about.
+        compile: measure the chunked form with its chunks compiled, too, once that is done.
         device: cpu or cuda.
 
     Returns:
@@ -62,6 +66,12 @@ def run(
         raise UserError(f"heads must divide dim: {heads} does not divide {dim}")
     rate = matrix_rate(MATRIX, device=device)
     rows = [_row("matrix product", f"float32, {MATRIX} by {MATRIX}", rate / (2 * MATRIX**3), 2 * MATRIX**3, rate, None)]
+    a, b = torch.randn(2, MATRIX, MATRIX, device=device)
+
+    def multiply() -> None:
+        for _ in range(PRODUCTS):
+            a @ b
+
     width, hidden = dim // heads, expansion * dim // heads
     size = 4 * heads * 2 * width * hidden * (3 if momentum else 2)  # at the chunk's start, now, and momentum
     counted = heads * operations(width, hidden, min(chunk, length), momentum=momentum)
@@ -74,6 +84,8 @@ def run(
 
     tokens = batch * length
     ways: list[tuple[str, str, torch.dtype]] = [("mlp_memory", "chunked", torch.float32)]
+    if compile:
+        ways.append(("mlp_memory, compiled", COMPILED, torch.float32))
     if launching.runs_on(torch.device(device)):
         for dtype in (torch.float32, torch.bfloat16):
             narrow = dtype == torch.bfloat16
@@ -86,8 +98,11 @@ def run(
         read: Callable[[], object] = torch.no_grad()(call)
         learn: Callable[[], object] = partial(_learn, call)
         for what, passes, function in ((READING, 1, read), (LEARNING, 3, learn)):
-            per_second = tokens / seconds(function, budget=budget)
-            row = _row(name, what, per_second, passes * counted, per_second * passes * counted, size, rate)
+            if backend == COMPILED:
+                function()  # compiles
+            ours, theirs = by_turns(function, multiply, budget=budget)
+            flops, rate = tokens / ours * passes * counted, PRODUCTS * 2 * MATRIX**3 / theirs
+            row = _row(name, what, tokens / ours, passes * counted, flops, size, rate)
             rows.append(row | ({"limit": tokens / (passes * _moved(arguments) / moved)} if backend == "triton" else {}))
         if backend == "triton":
             rows.append(_step(name, arguments, chunk, budget, size, moved))

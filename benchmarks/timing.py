@@ -29,6 +29,17 @@ def seconds(
     return statistics.median(times)
 
 
+def by_turns(function: Callable[[], object], peer: Callable[[], object], *, budget: float = 1.0) -> tuple[float, float]:
+    """Give the median times of a call of each, made by turns: what slows the machine for a while slows both."""
+    function()
+    peer()
+    times: list[tuple[float, float]] = []
+    while len(times) < 3 or sum(map(sum, times)) < budget:
+        times.append((_once(function, time.perf_counter), _once(peer, time.perf_counter)))
+    ours, theirs = zip(*times, strict=True)
+    return statistics.median(ours), statistics.median(theirs)
+
+
 def _once(function: Callable[[], object], clock: Callable[[], float]) -> float:
     start = clock()
     function()

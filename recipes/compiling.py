@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 
-from recurra.errors import UserError
-
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give the function compiled: the same but for rounding, a minute later, and then in fewer and larger operations.
@@ -21,18 +19,3 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
     own.__kwdefaults__ = function.__kwdefaults__
     return torch.compile(own, dynamic=False)
-
-
-def require() -> None:
-    """Make sure that anything can be compiled.
-
-    Raises:
-        UserError: if there is no C++ compiler, say.
-    """
-    try:
-        torch.compile(torch.sin, dynamic=False)(torch.zeros(2))
-    except Exception as error:  # whatever torch makes of it
-        raise UserError(
-            "--compile needs a working C++ compiler, such as g++ (CXX names another), and Python's headers; "
-            "install them, or leave --compile out"
-        ) from error

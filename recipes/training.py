@@ -15,7 +15,8 @@ from recurra.agents import RATE, ActorCritic, PretrainedReader, Reader
 from recurra.envs import Streams, Teams, make_streams, make_teams
 from recurra.envs.documents import expand
 from recurra.errors import UserError, nearest, reason
-from recurra.recipes import compiling, devices, loading, parsing, processes, recording, runs, settings
+from recurra.kernels.compiling import require as require_compiler
+from recurra.recipes import devices, loading, parsing, processes, recording, runs, settings
 from recurra.recipes.callbacks import Checkpoints, Display, Finite, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
 from recurra.recipes.goals import Best, Stop
@@ -148,7 +149,7 @@ def build(recipe: Recipe) -> Module:
 
 def _build_acting(recipe: ActingRecipe, network: dict[str, Any]) -> PPO:
     if recipe.compile:
-        compiling.require()
+        require_compiler()
     options = dict(recipe.env)
     name = options.pop("id")
     make: Callable[..., Streams | Teams] = make_teams if recipe.team else make_streams

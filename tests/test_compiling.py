@@ -100,6 +100,6 @@ def test_a_missing_compiler_is_told_before_anything_is_made(tmp_path: Path) -> N
         [*command, "--root", str(tmp_path / "runs")], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("recurra: error: --compile needs a working C++ compiler")
+    assert done.stderr.strip().splitlines()[-1].startswith("recurra: error: compiling needs a working C++ compiler")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from recurra.errors import UserError
-from recurra.kernels import mlp_memory
+from recurra.kernels import compiling, mlp_memory
 from recurra.kernels.biases import dot, huber, huber_mixture, huber_norm, l2, lp, robust
-from recurra.kernels.mlp_memory import MLPState
+from recurra.kernels.mlp_memory import MLPState, chunked
 
 every_backend = pytest.mark.parametrize("backend", ["reference", "chunked"])  # tests/gpu has the third
 GATES = ("none", "head", "channel")
@@ -397,3 +397,24 @@ def test_streams_that_begin_together_compile_whole():
     arguments = draw(time=5, flags=False, dtype=torch.float32)
     found = results(arguments, torch.compile(mlp_memory, fullgraph=True, backend="eager"), chunk=4)
     assert_equal(found, results(arguments, chunk=4), 1e-5)
+
+
+@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_chunks_learn_as_plain_ones_do(compiler, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiler))
+    chunked._compiled.cache_clear()
+    for options in ({"momentum": True}, {"momentum": False, "decay": "channel", "offset": False, "norm": False}):
+        arguments = draw(**options)
+        assert_equal(results(arguments, chunk=8, backend="compiled"), results(arguments, chunk=8, backend="chunked"))
+    chunked._compiled.cache_clear()
+
+
+def test_a_missing_compiler_is_told(monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError
+
+    monkeypatch.setattr(torch, "compile", fail)
+    compiling.require.cache_clear()
+    chunked._compiled.cache_clear()
+    with pytest.raises(UserError, match="needs a working C\\+\\+ compiler"):
+        mlp_memory(**draw(), backend="compiled")

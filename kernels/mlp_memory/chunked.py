@@ -9,6 +9,7 @@ input x_j and a gradient δ_j, which the query meets as scores (A, B and G as in
     x_t W_t = A_t x_t W_0 + B_t x_t S_0 - Σ_{j≤t} G_tj (x_t · x_j) θ_j δ_j
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recurra.kernels import compiling
 from recurra.kernels.chunks import Grid, gather, grid, scatter, steady
 from recurra.kernels.mlp_memory.arguments import Arguments
 from recurra.kernels.mlp_memory.decays import Decays, decays
@@ -59,6 +61,7 @@ class Course(NamedTuple):
     known: bool
 
 
+Read = Callable[..., tuple[Tensor, Weights, Weights]]
 Passed = tuple[Tensor, Weights, Weights, Weights]  #: what LayerNorm takes of answers; start, weights, momentum after
 Through = Callable[[Arguments, Chunk, Course], Passed]
 
@@ -104,13 +107,15 @@ def chunked(
     opens, resets = (flags.repeat_interleave(heads, 1) for flags in (layout.opens, layout.resets))
     new, start, weights, momentum = map(join, (given.weights, state.start, state.weights, state.momentum))
     course = Course(new, start, weights, momentum, opens, resets, known)
-    before, start, weights, momentum = (through or _one_by_one)(given, _chunks(given, lay), course)
+    before, start, weights, momentum = (through or one_by_one)(given, _chunks(given, lay), course)
     answers = _outcome(given, lay(given.q), before).answer
     output = scatter(answers.unflatten(1, (batch, heads)).transpose(2, 3), layout, time)
     return output, MLPState(part(start), part(weights), part(momentum), layout.position)
 
 
-def _one_by_one(given: Arguments, chunks: Chunk, course: Course) -> Passed:
+def one_by_one(given: Arguments, chunks: Chunk, course: Course, *, read: Read | None = None) -> Passed:
+    """Go through the chunks; ``read`` reads one, plain torch if it is None."""
+    read = read or _read
     new, start, weights, momentum = course[:4]
     opens, resets = (flags[..., None, None] for flags in (course.opens, course.resets))
     if course.known:
@@ -123,9 +128,21 @@ def _one_by_one(given: Arguments, chunks: Chunk, course: Course) -> Passed:
             weights = _choose(resets[slot], new, weights)
             momentum = tuple(s.masked_fill(resets[slot], 0.0) for s in momentum)
         start = weights if all_open[slot] else _choose(opens[slot], weights, start)
-        found, weights, momentum = _read(given, piece, start, weights, momentum)
+        found, weights, momentum = read(given, piece, start, weights, momentum)
         before.append(found)
     return torch.stack(before), start, weights, momentum
+
+
+def one_by_one_compiled(given: Arguments, chunks: Chunk, course: Course) -> Passed:
+    """Go through the chunks, each read by compiled code; what is being compiled itself takes the plain one."""
+    return one_by_one(given, chunks, course, read=None if torch.compiler.is_compiling() else _compiled())
+
+
+@functools.cache
+def _compiled() -> Read:
+    """Compile once what all chunks do: where the whole were compiled, each chunk would be once more."""
+    compiling.require()
+    return torch.compile(_read)
 
 
 def _chunks(given: Arguments, lay: Callable[[Tensor], Tensor]) -> Chunk:

@@ -8,11 +8,12 @@ from recurra.kernels import checks
 from recurra.kernels.biases import Bias, l2
 from recurra.kernels.mlp_memory import fitting
 from recurra.kernels.mlp_memory.arguments import Arguments
-from recurra.kernels.mlp_memory.chunked import chunked
+from recurra.kernels.mlp_memory.chunked import chunked, one_by_one_compiled
 from recurra.kernels.mlp_memory.reference import reference
 from recurra.kernels.mlp_memory.state import MLPState, Weights
 
 BACKENDS = ("reference", "chunked", "triton")
+COMPILED = "compiled"  # the chunked form again: laws do not wait for a compiler
 
 
 def mlp_memory(
@@ -79,15 +80,17 @@ def mlp_memory(
             same in kernels for a GPU: heads of up to 128 channels, chunks of up to 64 tokens (of float32 heads of more
             than 64 channels 16, and of more than 32 with a decay of their own 32), the biases of
             `recurra.kernels.biases`; products are in bfloat16 where queries, keys and values are. None takes the last
-            on a GPU for what it takes, else the first for a single token and the second for more. All are
-            differentiable in every floating-point argument; the kernels once, the others as often as torch is.
+            on a GPU for what it takes, else the first for a single token and the second for more. ``"compiled"`` is
+            the chunked form with what a chunk does compiled by torch, in the first call, which takes a minute. All are
+            differentiable in every floating-point argument; the kernels and what is compiled once, the others as
+            often as torch is.
 
     Returns:
         Outputs ``(batch, time, heads, value_dim)`` in v's dtype, and the state after the last token. States are held
         and products computed in the widest dtype of the arguments and at least in float32, under autocast too.
 
     Raises:
-        UserError: if a shape, a dtype, the chunk or the backend does not fit.
+        UserError: if a shape, a dtype, the chunk or the backend does not fit, or nothing can be compiled here.
 
     >>> import torch
     >>> key, value = torch.randn(2, 1, 1, 1, 8).unbind()
@@ -110,7 +113,7 @@ def mlp_memory(
     time, keys = q.shape[1], weights[0].shape[-2]
     wide = log_decay is not None and log_decay.dim() == 4 and log_decay.shape[3] > 1
     unfit = fitting.unfit(bias, keys, v.shape[3], min(time, chunk), dtype, narrow=narrow, wide=wide)
-    backend = checks.backend("mlp_memory", backend, BACKENDS, time=time, device=q.device, unfit=unfit)
+    backend = checks.backend("mlp_memory", backend, (*BACKENDS, COMPILED), time=time, device=q.device, unfit=unfit)
 
     def prepare(x: Tensor) -> Tensor:
         """Give a token (batch, time, heads, 1 or dim); one of zeros neither decays nor writes."""
@@ -158,7 +161,8 @@ def mlp_memory(
             else:
                 output, state = triton_chunks(given, state, first, present, chunk, fresh=begins, narrow=narrow)
         else:
-            output, state = chunked(given, state, first, present, chunk, fresh=begins)
+            through = one_by_one_compiled if backend == COMPILED else None
+            output, state = chunked(given, state, first, present, chunk, fresh=begins, through=through)
     return output.to(v.dtype), state
 
 
