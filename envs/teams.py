@@ -80,7 +80,7 @@ class Teams:
             seed: of all worlds, or one for each; None goes on.
         """
         obs, self.present = self.env.reset(seed=seed)
-        return obs, np.ones(self.num, dtype=bool)
+        return _each(obs, self.present), np.ones(self.num, dtype=bool)
 
     def step(self, actions: NDArray[Any]) -> TeamTransition:
         """Act in every world by ``(num, agents)`` actions."""
@@ -88,11 +88,11 @@ class Teams:
         step = self.env.step(actions)
         self.present = step.present
         return TeamTransition(
-            obs=step.obs,
+            obs=_each(step.obs, step.present),
             reward=step.reward,
             terminated=step.terminated,
             truncated=step.first[:, None] & acted & ~step.terminated,
-            final_obs=step.final_obs,
+            final_obs=_each(step.final_obs, acted),
             first=step.first,
             present=step.present,
             success=step.metrics.get("CSR", np.full(self.num, np.nan)),
@@ -127,3 +127,10 @@ class Teams:
 
     def close(self) -> None:
         """Do nothing: worlds hold nothing open."""
+
+
+def _each(obs: Any, present: NDArray[np.bool_]) -> Any:
+    """Give each agent its own observation: of the type ``MAPF`` a team has one map of the whole world."""
+    if not isinstance(obs, dict) or "global_obstacles" not in obs:
+        return obs
+    return {**obs, "global_obstacles": obs["global_obstacles"][:, None] * present[..., None, None]}

@@ -181,23 +181,22 @@ def record(
         The recording, and the episode's figures; none if it was cut.
     """
     teams = episodes_of(options, range(seed, seed + 1), in_pogema=in_pogema)
-    worlds = teams.env
-    obs, present = worlds.reset(seed=[seed])
+    obs, _ = teams.reset(seed=[seed])
     state: Any = fresh(agent, teams)
-    recording, figures = Recording(worlds), {}
+    recording, figures = Recording(teams.env), {}
     with drawing(sample, seed):
         for _ in range(most):
-            there = torch.as_tensor(present, device=agent.device)
+            there = torch.as_tensor(teams.present, device=agent.device)
             tokens = agent.observe(obs)
             heeds = agent.heed(tokens, state, present=there)
             noise = agent.actions.noise(*teams.shape) if sample else None
             _, actions, state = agent.respond(tokens, state, noise=noise, present=there)
-            step = worlds.step(agent.actions.to_environment(actions))
+            step = teams.step(agent.actions.to_environment(actions))
             recording.add(step, attention=None if heeds is None else heeds[0].cpu().numpy())
             if recording.over:
                 figures = {name: float(values[0]) for name, values in step.metrics.items()}
                 break
-            obs, present = step.obs, step.present
+            obs = step.obs
     return recording, figures
 
 

@@ -172,6 +172,14 @@ def test_a_rollout_is_what_one_reading_of_its_sequences_says(memory: str):
         torch.testing.assert_close(output.value[there], rollout.values[:, part][there], rtol=1e-4, atol=1e-5)
 
 
+def test_agents_that_see_the_whole_map_learn_and_are_shown(tmp_path: Path):
+    small = {"steps": 256, "environments": 2, "dim": 8, "threads": 1, "ppo.minibatches": 2, "env.radius": 1}
+    world = {"env.observation_type": "MAPF", "env.maps": "puzzles", "env.agents": [1, 3], "env.horizon": 9}
+    run = train("pathfinding", root=str(tmp_path), **small, **world)["run"]
+    result = evaluate(run, episodes=2, video=str(tmp_path / "shown"))
+    assert Path(result["rows"][0]["video"]).is_file()
+
+
 def test_an_agents_advantages_are_those_of_its_own_episode():
     _, rollout = collect("srmt", steps=60)
     discount, trace = 0.9, 0.8

@@ -3,17 +3,27 @@
 import colorsys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recurra.envs.grid.steps import Frame, TeamStep
+from recurra.envs.grid.steps import Frame
 from recurra.errors import UserError
 
 _CELL = 20
 _FAINTEST = 0.02
+
+
+class Stepped(Protocol):
+    """What steps of worlds and of teams have in common."""
+
+    @property
+    def first(self) -> NDArray[np.bool_]: ...  # noqa: D102
+
+
+Step = TypeVar("Step", bound=Stepped)
 
 
 class Tempo(NamedTuple):
@@ -47,7 +57,7 @@ class Recording:
         self._heeds: list[NDArray[np.float64]] = []
         self.over = False
 
-    def add(self, step: TeamStep, *, attention: Any = None) -> TeamStep:
+    def add(self, step: Step, *, attention: Any = None) -> Step:
         """Take up what a step came to.
 
         Args:
