@@ -372,7 +372,10 @@ def test_an_empty_piece_leaves_the_state_as_it_is(backend):
         ({"rate": torch.ones(2, 5, 2, dtype=torch.int64)}, r"rate must be floating point, got torch.int64"),
         ({"threshold": None, "bias": huber}, r"needs a threshold"),
         ({"chunk": 0}, r"chunk must be at least 1, got 0"),
-        ({"backend": "chunk"}, r"no backend 'chunk': did you mean 'chunked'\? \(known: chunked, reference, triton\)"),
+        (
+            {"backend": "chunk"},
+            r"no backend 'chunk': did you mean 'chunked'\? \(known: chunked, compiled, reference, triton\)",
+        ),
     ],
 )
 def test_errors_say_what_to_do(wrong, message):
