@@ -152,10 +152,12 @@ class Position(Given):
                 continue
             self.at[new] = place
             self.plan.append(f"The {new} is {side} the {old}.")
+        # Two facts of three shapes share one of them: the others are those that no fact compares.
+        self.apart = [shape for shape in shapes if sum(shape in fact for fact in self.plan) == 1]
 
     def riddle(self) -> Question:
-        """Ask about two shapes, on an axis on which they differ."""
-        one, other = self.rng.sample(list(self.at), 2)
+        """Ask about the two shapes that no fact compares, on an axis on which they differ."""
+        one, other = self.rng.sample(self.apart, 2)
         apart = [here - there for here, there in zip(self.at[one], self.at[other], strict=True)]
         yes = self.rng.random() < 0.52
         sides = [
