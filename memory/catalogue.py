@@ -156,11 +156,24 @@ def build(name: str, dim: int, **options: Any) -> Memory:
         UserError: if there is no such memory, or it does not take an option, or an option's value.
     """
     entry = _named(name)
-    taken = inspect.signature(entry.module).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
-        for option in options.keys() - taken.keys():
-            raise UserError(f"memory {name} has no option {option!r}; {nearest(option, taken.keys() - {'dim'})}")
+    for option in options:
+        if not takes(name, option):
+            known = inspect.signature(entry.module).parameters.keys() - {"dim"}
+            raise UserError(f"memory {name} has no option {option!r}; {nearest(option, known)}")
     return entry.module(dim, **{**entry.options, **options})
+
+
+def takes(name: str, option: str) -> bool:
+    """Say whether a memory takes an option of that name.
+
+    >>> takes("delta_net", "heads"), takes("gru", "heads")
+    (True, False)
+
+    Raises:
+        UserError: if there is no such memory.
+    """
+    taken = inspect.signature(_named(name).module).parameters
+    return option in taken or any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
 
 
 def has_layers(name: str) -> bool:

@@ -151,7 +151,7 @@ def evaluate(
         with computing:
             if isinstance(made, Babilong):
                 found = answers(reader, made, episodes=episodes, at_once=at_once)
-                read = episodes * max(made.length, 1)
+                read = sum(made.document(number).length for number in range(episodes))
             else:
                 found = answers_to(reader, *made)
                 read = sum(len(document.text) for document in made[1])
@@ -167,10 +167,9 @@ def evaluate(
 
 
 def _grid(env: dict[str, Any], grid: dict[str, list[Any]], trained: dict[str, Any]) -> dict[str, list[Any]]:
-    wanted = {} if "task" in env | grid else {"task": trained["tasks"]}
-    if "length" not in env | grid:
-        wanted["length"] = LENGTHS
-    return {**wanted, **grid}
+    tasks = {"task": trained["tasks"], **env, **grid}["task"]
+    lengths = {} if "length" in env | grid else {"length": LENGTHS}
+    return {"task": [], **lengths, **grid} | {"task": babilong.named(tasks)}
 
 
 def _task(options: dict[str, Any], seed: int) -> Babilong:

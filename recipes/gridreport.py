@@ -61,11 +61,13 @@ def _size(length: str) -> float:
 
 
 def grid(rows: list[dict[str, Any]]) -> str:
-    """Write the share of questions answered, a line for each task, a column for each length."""
+    """Write the share of questions answered, a line for each task, then their mean, a column for each length."""
     tasks, lengths, cells = _cells(rows)
-    lines = [
-        [task, *(_percent(cells.get((task, length), {}).get("success_rate")) for length in lengths)] for task in tasks
-    ]
+    shares = [[cells.get((task, length), {}).get("success_rate") for length in lengths] for task in tasks]
+    lines = [[task, *map(_percent, row)] for task, row in zip(tasks, shares, strict=True)]
+    if len(tasks) > 1:
+        means = [None if None in column else sum(column) / len(tasks) for column in zip(*shares, strict=True)]
+        lines.append(["mean", *map(_percent, means)])
     return table(["task", *lengths], lines)
 
 

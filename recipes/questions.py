@@ -56,7 +56,7 @@ class Questions(Learning):
         seed: of the documents.
 
     Raises:
-        UserError: if there are no sentences in the books.
+        UserError: if there are no sentences in the books, or writes are to cost that the memory does not tell.
     """
 
     options: QuestionsOptions
@@ -74,6 +74,10 @@ class Questions(Learning):
     ) -> None:
         super().__init__(reader, options=options, updates=updates)
         self.tasks, self.seed = tasks, seed
+        if options.write_penalty and not _heard(reader):
+            raise UserError(
+                f"memory {reader.config['memory']} does not say how strongly it writes: --reading.write_penalty 0"
+            )
         self.bank = Bank(documents, reader.tokens)
         if not len(self.bank):
             raise UserError("there are no sentences in the documents to hide facts in")
@@ -142,15 +146,10 @@ class Questions(Learning):
         }
 
     def _written(self, costs: list[Tensor]) -> Tensor:
-        """Give the mean cost of writing over the layers."""
-        if costs:
-            return torch.stack([cost.mean() for cost in costs]).mean()
-        if self.options.write_penalty:
-            raise UserError(
-                f"memory {self.agent.config['memory']} does not say how strongly it writes: leave "
-                "reading.write_penalty out"
-            )
-        return torch.zeros((), device=self.device)
+        """Give the mean cost of writing over the layers; 0 of a memory that does not tell."""
+        if not costs:
+            return torch.zeros((), device=self.device)
+        return torch.stack([cost.mean() for cost in costs]).mean()
 
     def _documents(self) -> tuple[list[Told], None]:
         """Make documents of the stage, later of all stages; they depend on nothing but seed, update and stage."""
@@ -211,6 +210,14 @@ class Questions(Learning):
             stream.open(*place)
         if saved["state"] is not None:
             self.state = states.rebuild(saved["state"], self.agent.initial_state(self.options.streams))
+
+
+@torch.no_grad()
+def _heard(reader: Reader) -> bool:
+    """Say whether a reader's memory tells how strongly it writes."""
+    with gates.heard() as costs:
+        reader.advance(torch.zeros(1, 1, dtype=torch.long), reader.initial_state(1))
+    return bool(costs)
 
 
 def _share(right: Tensor, numbers: NDArray[np.int64]) -> float:

@@ -16,6 +16,7 @@ from recurra.envs import Streams, Teams, make_streams, make_teams
 from recurra.envs.documents import expand
 from recurra.errors import UserError, nearest, reason
 from recurra.kernels.compiling import require as require_compiler
+from recurra.memory import catalogue
 from recurra.recipes import devices, loading, parsing, processes, recording, runs, settings
 from recurra.recipes.callbacks import Checkpoints, Display, Finite, Metrics, StopOnInterrupt
 from recurra.recipes.curriculum import Curriculum
@@ -82,6 +83,8 @@ def start(
             raise UserError(f"{run.folder} keeps its settings when resumed: leave out {given}, or start a new run")
         wanted.threads = wanted.threads or threads
         torch.set_num_threads(wanted.threads)  # before anything is computed: it decides how sums are rounded
+        if run is None:
+            _check_options(path, wanted)
         module = build(wanted)
         evaluation = _evaluation(wanted, module)
         _check_goals(wanted, (*module.shown, *(evaluation.names if evaluation else ())))
@@ -217,7 +220,7 @@ def _build_questions(recipe: QuestionsRecipe, network: dict[str, Any]) -> Questi
     return Questions(
         reader,
         documents,
-        tasks=recipe.env.tasks,
+        tasks=list(recipe.env.tasks),
         options=recipe.reading,
         updates=recipe.updates,
         seed=recipe.seed,
@@ -235,6 +238,21 @@ def _build_offline(recipe: OfflineRecipe, network: dict[str, Any]) -> Offline:
         seed=recipe.seed,
         show=f"recurra eval {{run}}{grid}",
     )
+
+
+def _check_options(path: Path, recipe: Recipe) -> None:
+    """Say which options that a recipe's file sets for its own memory another one does not take."""
+    usual = settings.read(path, [])
+    left = [
+        name
+        for name in usual.memory_options
+        if name in recipe.memory_options and recipe.memory != usual.memory and not catalogue.takes(recipe.memory, name)
+    ]
+    if left:
+        raise UserError(
+            f"{path.stem} sets {', '.join(left)} for {usual.memory}, which {recipe.memory} does not take: begin from "
+            "none with --memory_options '{}', and add its own as --memory_options.NAME VALUE"
+        )
 
 
 def _evaluation(recipe: Recipe, module: Module) -> Evaluation | None:

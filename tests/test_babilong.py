@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recurra.envs.documents import babilong, expand, texts
 from recurra.envs.documents.babilong import TASKS, Babilong, characters, load, right
-from recurra.envs.documents.prose import Prose
+from recurra.envs.documents.prose import Prose, sentences
 from recurra.errors import UserError
 
 BOOKS = expand("text:test")
@@ -109,8 +109,8 @@ def test_books_to_learn_from_and_to_be_measured_by_are_apart():
 
 def test_prose_of_a_file_of_one_s_own(tmp_path):
     (tmp_path / "book.txt").write_text("A sentence of some length, which is long enough to count. Short. " * 50)
-    sentences = set(islice(Prose(expand(str(tmp_path / "book.txt")), Random(0)), 100))
-    assert sentences == {"A sentence of some length, which is long enough to count."}
+    told = set(islice(Prose(expand(str(tmp_path / "book.txt")), Random(0)), 100))
+    assert told == {"A sentence of some length, which is long enough to count."}
     (tmp_path / "endless.txt").write_text("word " * 5000)
     assert all(40 <= len(piece) <= 600 for piece in islice(Prose(expand(str(tmp_path / "endless.txt")), Random(0)), 50))
 
@@ -120,6 +120,11 @@ def test_what_is_no_prose_is_told(tmp_path):
     (tmp_path / "empty.txt").touch()
     with pytest.raises(UserError, match="it is no prose"):
         next(Prose(expand(str(tmp_path / "digits.txt")), Random(0)))
+    (tmp_path / "program").write_bytes(b"\x7fELF\0\0 A sentence of some length, which is long enough to count. " * 9)
+    with pytest.raises(UserError, match="program is no text: there is a byte 0 in it"):
+        next(Prose(expand(str(tmp_path / "program")), Random(0)))
+    with pytest.raises(UserError, match="program is no text"):
+        next(sentences(expand(str(tmp_path / "program"))[0]))
     with pytest.raises(UserError, match="empty ones only"):
         Prose(expand(str(tmp_path / "empty.txt")), Random(0))
     with pytest.raises(UserError, match="save it to a file"):
@@ -152,6 +157,9 @@ def test_the_published_sets_are_read(tmp_path):
     assert list(load(tmp_path / "qa1" / "1k.json")) == ["qa1/1k"]
     (tmp_path / "qa1" / "2k.json").write_text('[{"input": 5}]')
     with pytest.raises(UserError, match="none of BABILong's files"):
+        load(tmp_path)
+    (tmp_path / "qa1" / "2k.json").write_text(json.dumps([*rows, {**rows[0], "input": " "}]))
+    with pytest.raises(UserError, match="its document 2, counted from 0, has an empty input"):
         load(tmp_path)
     (tmp_path / "qa1" / "2k.json").write_text("[]")
     with pytest.raises(UserError, match="holds no documents"):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from recurra.agents import Reader
 from recurra.agents.tokens import Bytes
 from recurra.envs.documents import expand
-from recurra.envs.documents.babilong import Babilong
+from recurra.envs.documents.babilong import CHARACTERS_PER_TOKEN, Babilong
 from recurra.errors import UserError
 from recurra.memory import build as build_memory
 from recurra.memory import gates
@@ -235,6 +235,16 @@ def test_evaluation(run, tmp_path):
     assert several["episodes"] > 4
     (row,) = evaluate(run, env={"task": "qa4", "length": "500"}, episodes=2)["rows"]
     assert (row["task"], row["length"]) == ("qa4", "500")
+    rows = evaluate(run, grid={"task": ["all"]}, env={"length": "0"}, episodes=1)["rows"]
+    assert [row["task"] for row in rows] == [f"qa{number}" for number in range(1, 21)]
+
+
+def test_speed_is_of_what_was_read(run):
+    """Of facts alone, too, whose length is that of the story."""
+    (row,) = evaluate(run, env={"length": "0"}, episodes=3)["rows"]
+    task = Babilong("qa1", expand("text:test"), length=0)
+    read = sum(len(" ".join(task.document(number).facts)) for number in range(3)) / CHARACTERS_PER_TOKEN
+    assert row["tokens_per_second"] * row["seconds"] == pytest.approx(read, rel=0.05)
 
 
 def test_what_evaluation_judges_is_what_the_reader_says(run):
@@ -266,6 +276,8 @@ def test_a_report(run, tmp_path):
     result = evaluate(run, grid=grid, episodes=4, report=str(tmp_path / "report"))
     page = Path(result["report"]).read_text()
     assert "<th>500</th>" in page
+    mean = sum(row["success_rate"] for row in result["rows"] if row["length"] == "500") / 2
+    assert re.search(rf"<td>mean</td><td>[\d.]+</td><td>{100 * mean:.1f}</td>", page)
     assert "ARMT" in page
     assert "Llama-3.1-70B" in page
     assert "76.6" in page
@@ -393,7 +405,8 @@ def test_mistakes_are_told(run, book, tmp_path):
         ({"reading.segments": [64]}, "must hold the longest documents"),
         ({"reading.streams": 3}, "must be reading.tokens"),
         ({"reading.facts": [0, 1]}, "two numbers above 0"),
-        ({"memory": "linear_attention", "memory_options": {"heads": 2}}, "does not say how strongly it writes"),
+        ({"memory": "linear_attention", "memory_options": {"heads": 2}}, "how strongly it writes: --reading.write_pen"),
+        ({"memory": "gru", "memory_options.heads": 2}, "babilong sets heads, closing for delta_net, which gru does"),
         ({"devices": 2}, "learnt in one process"),
         ({"evaluation.length": "long"}, "is no length in tokens"),
     ]:

@@ -6,7 +6,7 @@ not the document, however long it is.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -25,7 +25,30 @@ CHARACTERS_PER_TOKEN = 3.76
 #: All tasks: bAbI's twenty, these in varied words, then those with needles.
 TASKS: dict[str, type[Story]] = {**babi.TASKS, "needle": Needle, "passkey": Passkey}
 
+#: Names that stand for all twenty of bAbI.
+ALL = {
+    "all": [f"qa{number}" for number in range(1, 21)],
+    "all-varied": [f"qa{number}-varied" for number in range(1, 21)],
+}
+
 LONGEST = 100_000_000
+
+
+def named(tasks: str | Iterable[str]) -> list[str]:
+    """List tasks by their names, one or several, each once; ``all`` and ``all-varied`` stand for twenty.
+
+    >>> named("qa1"), len(named(["all", "qa1", "needle"]))
+    (['qa1'], 21)
+
+    Raises:
+        UserError: if there is no such task.
+    """
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    found = [task for name in names for task in ALL.get(name, [name])]
+    for task in found:
+        if task not in TASKS:
+            raise UserError(f"there is no task {task!r}; {nearest(str(task), [*ALL, *TASKS])}")
+    return list(dict.fromkeys(found))
 
 
 class Part(NamedTuple):
@@ -202,7 +225,7 @@ def load(path: str | Path) -> dict[str, list[Given]]:
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        UserError: if a file is none of them.
+        UserError: if a file is none of them, or a document or question in it is empty.
     """
     path = Path(path)
     if not path.exists():
@@ -233,6 +256,9 @@ def _read(file: Path) -> list[Given]:
         raise UserError(f"{file} is none of BABILong's files: input, question and target of each document") from error
     if not found:
         raise UserError(f"{file} holds no documents")
+    for number, given in enumerate(found):
+        if not (given.text.strip() and given.question.strip()):
+            raise UserError(f"{file}: its document {number}, counted from 0, has an empty input or question")
     return found
 
 

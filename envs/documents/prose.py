@@ -30,7 +30,8 @@ class Prose(Iterator[str]):
         most: characters of the longest.
 
     Raises:
-        UserError: if a text is no file (standard input), or they hold no bytes; while reading, if no sentences.
+        UserError: if a text is no file (standard input), or they hold no bytes; while reading, if no sentences, or a
+            byte 0, which no text has.
     """
 
     def __init__(self, sources: Sequence[Source], rng: Random, *, least: int = 40, most: int = 600) -> None:
@@ -57,7 +58,7 @@ class Prose(Iterator[str]):
         (source,) = self.rng.choices(self.texts, self.sizes)
         assert source.size is not None
         begin = self.rng.randrange(source.size)
-        content = source.array()[begin : begin + _WINDOW].tobytes().decode("utf-8", errors="ignore")
+        content = _decoded(source, source.array()[begin : begin + _WINDOW].tobytes())
         sentences = [" ".join(sentence.split()) for sentence in _END.split(content)]
         if begin and len(sentences) > 1:  # the first is the rest of one
             del sentences[0]
@@ -70,10 +71,17 @@ def sentences(source: Source, *, least: int = 40, most: int = 600) -> Iterator[s
     """Give all sentences of a text in their order; see `Prose`."""
     held = ""
     for piece in source.pieces(_WINDOW):
-        *whole, held = _END.split(held + piece.decode("utf-8", errors="ignore"))
+        *whole, held = _END.split(held + _decoded(source, piece))
         for sentence in whole:
             yield from _cut(" ".join(sentence.split()), least, most)
     yield from _cut(" ".join(held.split()), least, most)
+
+
+def _decoded(source: Source, content: bytes) -> str:
+    """Turn bytes into text, without those at its ends that are part of a character."""
+    if b"\0" in content:
+        raise UserError(f"{source.name} is no text: there is a byte 0 in it")
+    return content.decode("utf-8", errors="ignore")
 
 
 def _cut(sentence: str, least: int, most: int) -> list[str]:

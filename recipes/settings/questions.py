@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from recurra.envs.documents.babilong import TASKS, characters
-from recurra.errors import nearest
+from recurra.envs.documents.babilong import characters, named
 from recurra.recipes.settings.common import BestOptions, EvaluationOptions, LearningOptions, Recipe, require
 
 
@@ -13,15 +12,15 @@ class QuestionsEnv:
     """Documents with facts in them, and questions.
 
     Args:
-        tasks: BABILong's, qa1 to qa20, needle and passkey: each document is of one of them. With facts in words that
-            vary and do not stand out from a book's, qa1-varied to qa20-varied.
+        tasks: BABILong's, qa1 to qa20, needle and passkey: each document is of one of them; all stands for the twenty.
+            With facts in words that vary and do not stand out from a book's, qa1-varied to qa20-varied, or all-varied.
         documents: books to hide facts in while learning: files, folders, and bundled works such as ``text:train``.
         held_out: the same, to measure by.
         tokens: bpe learns a vocabulary from the books and the facts; bytes; or the path of a tokenizers file.
         vocabulary: how many tokens bpe learns.
     """
 
-    tasks: list[str] = field(default_factory=lambda: ["qa1"])
+    tasks: list[str] | str = field(default_factory=lambda: ["qa1"])
     documents: list[str] = field(default_factory=lambda: ["text:train"])
     held_out: list[str] = field(default_factory=lambda: ["text:test"])
     tokens: str = "bpe"
@@ -29,8 +28,7 @@ class QuestionsEnv:
 
     def __post_init__(self) -> None:
         require(len(self.tasks) > 0, "env.tasks names no task: give some, such as --env.tasks [qa1,qa2]")
-        for task in self.tasks:
-            require(task in TASKS, f"env.tasks: there is no task {task!r}; {nearest(task, TASKS)}")
+        self.tasks = named(self.tasks)
         require(256 <= self.vocabulary <= 65_536, f"env.vocabulary must be from 256 to 65536, got {self.vocabulary}")
 
 
