@@ -312,6 +312,7 @@ def bench(arguments: list[str]) -> Answer:
         "teams": "steps per second of teams: their worlds, acting in them, training",
         "lengths": "a step of acting after 100, 10,000 and 1,000,000 steps, beside a Decision Transformer",
         "segment": "diagonal batching of a segment memory, beside segment by segment",
+        "reading": "tokens per second and memory of reading, by the document's length, beside full attention",
     }
     parser = _parser("bench", bench)
     parser.usage = "recurra bench WHAT [--out FILE] [--json] [--option value ...]"
@@ -323,7 +324,19 @@ def bench(arguments: list[str]) -> Answer:
     what, *rest = arguments
     if what not in listed:
         raise UserError(f"there is no benchmark {what!r}; {nearest(what, listed)}")
-    from recurra.benchmarks import grid, lengths, memories, mlp, operations, results, segment, teams, timing, training
+    from recurra.benchmarks import (
+        grid,
+        lengths,
+        memories,
+        mlp,
+        operations,
+        reading,
+        results,
+        segment,
+        teams,
+        timing,
+        training,
+    )
     from recurra.recipes import devices, parsing
 
     inner = parsing.parser(f"recurra bench {what}")
@@ -338,6 +351,7 @@ def bench(arguments: list[str]) -> Answer:
         "teams": teams.run,
         "lengths": lengths.run,
         "segment": segment.run,
+        "reading": reading.run,
     }
     inner.add_function_arguments(measured[what], skip={"train"})
     inner.add_argument(

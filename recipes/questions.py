@@ -7,6 +7,7 @@ and of what is written where that is asked for: a memory that writes prose drown
 """
 
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -67,13 +68,13 @@ class Questions(Learning):
         reader: Reader,
         documents: list[Source],
         *,
-        tasks: list[str],
+        tasks: Sequence[str],
         options: QuestionsOptions,
         updates: int,
         seed: int,
     ) -> None:
         super().__init__(reader, options=options, updates=updates)
-        self.tasks, self.seed = tasks, seed
+        self.tasks, self.seed = list(tasks), seed
         if options.write_penalty and not _heard(reader):
             raise UserError(
                 f"memory {reader.config['memory']} does not say how strongly it writes: --reading.write_penalty 0"

@@ -220,7 +220,7 @@ def _build_questions(recipe: QuestionsRecipe, network: dict[str, Any]) -> Questi
     return Questions(
         reader,
         documents,
-        tasks=list(recipe.env.tasks),
+        tasks=recipe.env.tasks,
         options=recipe.reading,
         updates=recipe.updates,
         seed=recipe.seed,

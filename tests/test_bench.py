@@ -76,6 +76,25 @@ def test_lengths(capsys):
         assert row["ratio"] == wanted
 
 
+def test_reading(capsys):
+    """What a recurrent reader holds does not grow with the document; full attention reads up to where it is asked."""
+    rows = bench(capsys, "reading", "--lengths", "[100,400]", "--attention", "200", "--budget", "0.01")
+    attention, short, long = rows
+    assert [(row["name"], row["length"]) for row in rows] == [
+        ("attention", 100), ("babilong-qa1", 100), ("babilong-qa1", 400),
+    ]  # fmt: skip
+    assert short["bytes"] == long["bytes"] < attention["bytes"]
+    assert short["ratio"] == pytest.approx(short["per_second"] / attention["per_second"])
+    assert short["peer"] == "attention"
+    assert long["peer"] is None
+    assert min(row["resident_bytes"] for row in rows) > max(row["bytes"] for row in rows)
+
+
+def test_reading_needs_a_reader(capsys):
+    assert cli.main(["bench", "reading", "--reader", "bottleneck-sparse"]) == 2
+    assert "bottleneck-sparse is an agent that acts and reads no documents" in capsys.readouterr().err
+
+
 def test_segment(capsys):
     """By diagonals there are fewer operations: as many as there are diagonals instead of cells."""
     options = ["--dim", "8", "--layers", "4", "--segment", "4", "--slots", "2", "--segments", "8", "--budget", "0.01"]

@@ -103,7 +103,7 @@ class Attention(Memory):
         here = within if present is None else within.masked_fill(~present, -1)
         episode = torch.cat((before, here), 1)
         at = torch.arange(past + time, device=device)
-        distance = at[past:].unsqueeze(1) - at
+        own = at[past:].unsqueeze(1)
         # What is absent sees itself alone, and is not read.
-        visible = (episode.unsqueeze(1) == within.unsqueeze(2)) & (distance >= 0) | (distance == 0)
+        visible = (episode.unsqueeze(1) == within.unsqueeze(2)) & (at <= own) | (at == own)
         return visible.unsqueeze(1), episode == within[:, -1:]
