@@ -44,13 +44,14 @@ def write(folder: str, result: dict[str, Any], traces: Sequence[tuple[str, Trace
     return page
 
 
-def _cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[str], dict[tuple[str, str], dict[str, Any]]]:
-    """Give the tasks, the lengths in their order, and the first row of each pair of them."""
-    cells: dict[tuple[str, str], dict[str, Any]] = {}
+def _cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[str], dict[tuple[str, str], float]]:
+    """Give the tasks, the lengths in their order, and of each pair the share that was answered, all its rows alike."""
+    cells: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        cells.setdefault((row["task"], str(row.get("length", ""))), row)
+        cells.setdefault((row["task"], str(row.get("length", ""))), []).append(row["success_rate"])
     tasks = list(dict.fromkeys(task for task, _ in cells))
-    return tasks, sorted({length for _, length in cells}, key=_size), cells
+    means = {cell: sum(shares) / len(shares) for cell, shares in cells.items()}
+    return tasks, sorted({length for _, length in cells}, key=_size), means
 
 
 def _size(length: str) -> float:
@@ -63,7 +64,7 @@ def _size(length: str) -> float:
 def grid(rows: list[dict[str, Any]]) -> str:
     """Write the share of questions answered, a line for each task, then their mean, a column for each length."""
     tasks, lengths, cells = _cells(rows)
-    shares = [[cells.get((task, length), {}).get("success_rate") for length in lengths] for task in tasks]
+    shares = [[cells.get((task, length)) for length in lengths] for task in tasks]
     lines = [[task, *map(_percent, row)] for task, row in zip(tasks, shares, strict=True)]
     if len(tasks) > 1:
         means = [None if None in column else sum(column) / len(tasks) for column in zip(*shares, strict=True)]
@@ -101,7 +102,7 @@ def heat(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     tasks, lengths, cells = _cells(rows)
-    values = [[cells.get((task, length), {}).get("success_rate", float("nan")) for length in lengths] for task in tasks]
+    values = [[cells.get((task, length), float("nan")) for length in lengths] for task in tasks]
     canvas = Figure(figsize=(2 + 0.9 * len(lengths), 1.2 + 0.45 * len(tasks)), layout="constrained")
     axes = canvas.subplots()
     picture = axes.imshow(values, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")

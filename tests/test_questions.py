@@ -22,7 +22,7 @@ from recurra.errors import UserError
 from recurra.memory import build as build_memory
 from recurra.memory import gates
 from recurra.memory import state as states
-from recurra.recipes import evaluate, parsing, read, settings, train
+from recurra.recipes import evaluate, gridreport, parsing, read, settings, train
 from recurra.recipes.answering import answers, by_depth
 from recurra.recipes.loading import reader as load_reader
 from recurra.recipes.storytelling import Bank, Stream, document, tell, words
@@ -281,6 +281,8 @@ def test_a_report(run, tmp_path):
     assert "ARMT" in page
     assert "Llama-3.1-70B" in page
     assert "76.6" in page
+    halves = [{"task": "qa1", "length": "4k", "success_rate": share} for share in (1.0, 0.5)]
+    assert "<td>qa1</td><td>75.0</td>" in gridreport.grid(halves)  # of rows that differ by depth, their mean
     assert {path.name for path in Path(result["report"]).parent.iterdir()} == {"index.html", "grid-1.svg", "speed.svg"}
 
 
