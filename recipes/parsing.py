@@ -106,7 +106,5 @@ def values(given: Any) -> list[Any]:
         try:
             return [yaml.safe_load(part) for part in given.split(",") if part.strip()]
         except yaml.YAMLError as error:
-            raise UserError(
-                f"{given!r} are no values with commas between them: 10,100, or [[0,1],[2,3]]"
-            ) from error
+            raise UserError(f"{given!r} are no values with commas between them: 10,100, or [[0,1],[2,3]]") from error
     return given if isinstance(given, list) else [given]
