@@ -64,8 +64,8 @@ def run(
     require_counts(dim=dim, heads=heads, batch=batch, length=length, chunk=chunk, expansion=expansion)
     if dim % heads:
         raise UserError(f"heads must divide dim: {heads} does not divide {dim}")
-    rate = matrix_rate(MATRIX, device=device)
-    rows = [_row("matrix product", f"float32, {MATRIX} by {MATRIX}", rate / (2 * MATRIX**3), 2 * MATRIX**3, rate, None)]
+    rate, product = matrix_rate(MATRIX, device=device), 2 * MATRIX**3
+    rows = [_row("matrix product", f"float32, {MATRIX} by {MATRIX}", rate / product, product, rate, None)]
     a, b = torch.randn(2, MATRIX, MATRIX, device=device)
 
     def multiply() -> None:
@@ -98,11 +98,9 @@ def run(
         read: Callable[[], object] = torch.no_grad()(call)
         learn: Callable[[], object] = partial(_learn, call)
         for what, passes, function in ((READING, 1, read), (LEARNING, 3, learn)):
-            if backend == COMPILED:
-                function()  # compiles
             ours, theirs = by_turns(function, multiply, budget=budget)
-            flops, rate = tokens / ours * passes * counted, PRODUCTS * 2 * MATRIX**3 / theirs
-            row = _row(name, what, tokens / ours, passes * counted, flops, size, rate)
+            flops, beside = tokens / ours * passes * counted, PRODUCTS * product / theirs
+            row = _row(name, what, tokens / ours, passes * counted, flops, size, beside)
             rows.append(row | ({"limit": tokens / (passes * _moved(arguments) / moved)} if backend == "triton" else {}))
         if backend == "triton":
             rows.append(_step(name, arguments, chunk, budget, size, moved))

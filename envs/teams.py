@@ -45,7 +45,7 @@ class TeamTransition(NamedTuple):
 class Teams:
     """Grid worlds as streams of teams.
 
-    >>> from recurra.envs.grid import GridWorlds, PogemaWorlds
+    >>> from recurra.envs.grid import GridWorlds
     >>> teams = Teams(GridWorlds(worlds=3, maps="bottleneck"))
     >>> obs, first = teams.reset(seed=0)
     >>> teams.shape, first.shape, teams.step(np.zeros((3, 2), int)).present.shape
