@@ -115,8 +115,9 @@ class Questions(Learning):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Learn from documents of the stage, or from the next piece of each stream."""
         streaming = self.graduated and self.done % 2 == 1
-        rows, first = self._pieces() if streaming else self._documents()
-        read, numbers = (np.stack(parts) for parts in zip(*rows, strict=True))
+        rows = self._pieces() if streaming else self._documents()
+        read, numbers, first = (np.stack(parts) for parts in zip(*rows, strict=True))
+        within = streaming or first[:, 1:].any()  # documents begin elsewhere than with the piece
         asked = torch.as_tensor(numbers > 0, device=self.device)
         inputs = torch.as_tensor(read, device=self.device)
         with gates.heard() as costs:
@@ -124,7 +125,7 @@ class Questions(Learning):
                 inputs,
                 asked,
                 self.state if streaming else None,
-                first=torch.as_tensor(first, device=self.device) if streaming else None,
+                first=torch.as_tensor(first, device=self.device) if within else None,
             )
         if streaming:
             self.state = states.detach(state)
@@ -152,13 +153,13 @@ class Questions(Learning):
             return torch.zeros((), device=self.device)
         return torch.stack([cost.mean() for cost in costs]).mean()
 
-    def _documents(self) -> tuple[list[Told], None]:
+    def _documents(self) -> list[Told]:
         """Make documents of the stage, later of all stages; they depend on nothing but seed, update and stage."""
         rng = Random(f"{self.seed}/{self.done}/{self.stage}")
         segments = self.options.segments
         count = rng.choice(segments) if self.graduated else segments[self.stage]
         length = max(1, count) * self.options.segment
-        rows = [
+        return [
             document(
                 rng.choice(self.tasks),
                 self.bank,
@@ -169,16 +170,12 @@ class Questions(Learning):
             )
             for _ in range(self.options.tokens // length)
         ]
-        return rows, None
 
-    def _pieces(self) -> tuple[list[Told], NDArray[np.bool_]]:
+    def _pieces(self) -> list[Told]:
         """Read on in each stream."""
         if self.state is None:
             self.state = self.agent.initial_state(self.options.streams)
-        rows = [next(stream) for stream in self.streams]
-        first = np.zeros((len(rows), self.options.piece), np.bool_)
-        first[:, 0] = [stream.piece == 1 for stream in self.streams]
-        return rows, first
+        return [next(stream) for stream in self.streams]
 
     def _promote(self, share: float) -> None:
         if share == share:  # something was asked

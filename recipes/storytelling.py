@@ -29,17 +29,28 @@ KNOWN = 1 << 16
 
 
 class Told(NamedTuple):
-    """Tokens, and which of them belong to answers: 0 for none, the answers numbered through from 1."""
+    """Tokens of documents, one after another.
+
+    Attributes:
+        tokens: ``(time,)``.
+        answers: which of them belong to answers: 0 for none, the answers numbered through from 1.
+        first: which of them a document begins with.
+    """
 
     tokens: NDArray[np.int64]
     answers: NDArray[np.int64]
+    first: NDArray[np.bool_]
 
 
 class Unit(NamedTuple):
-    """A sentence, or a question with its answer, whose tokens are the last ``answer`` ones."""
+    """A sentence, or a question with its answer, whose tokens are the last ``answer`` ones.
+
+    ``first`` says whether a document begins with it.
+    """
 
     tokens: list[int]
     answer: int = 0
+    first: bool = False
 
 
 def words(documents: Sequence[Source], tasks: Sequence[str]) -> Iterator[str]:
@@ -109,9 +120,10 @@ class Bank:
 
 
 def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, decoys: float) -> Iterator[Unit]:
-    """Tell a story in prose, without end.
+    """Tell a story in prose: as long as it goes on, or until it is over and has been asked about.
 
-    After a fact there is a question with probability one half.
+    After a fact there is a question with probability one half. Of a story that is over no more is asked than in the
+    released stories: to ask the same again would teach to look for the answer given before.
 
     Args:
         task: which.
@@ -123,21 +135,35 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, 
             in the midst of a sentence of prose.
     """
     story, prose, fragments = TASKS[task](rng), bank.prose(rng), _fragments(task, rng)
-    while True:
+    left = story.questions
+    while left:
         told, asks = len(story.facts), False
         if rng.random() < facts and story.happen():
             for fact in story.facts[told:]:
                 amid = rng.random() < decoys
                 yield Unit(bank.mixed(next(prose), fact, rng) if amid else bank.encode(fact))
             asks = rng.random() < 0.5
-        elif facts == 1 and (question := story.ask()) is not None:  # all is told
-            yield _unit(question, bank)
+        elif facts == 1:
+            asks = True
         else:
             sentence = next(prose)
             yield Unit(bank.mixed(sentence, next(fragments), rng) if rng.random() < decoys else sentence)
             asks = rng.random() < questions
-        if asks and (question := story.ask()) is not None:
-            yield _unit(question, bank)
+        if asks:
+            if (question := story.ask()) is not None:
+                yield _unit(question, bank)
+            elif story.over:
+                return
+            left -= story.over
+
+
+def documents(task: str, bank: Bank, rng: Random, **chances: float) -> Iterator[Unit]:
+    """Tell stories of a task without end, each as a document of its own; see `tell`."""
+    while True:
+        first = True
+        for unit in tell(task, bank, rng, **chances):
+            yield unit._replace(first=first)
+            first = False
 
 
 def _fragments(task: str, rng: Random) -> Iterator[str]:
@@ -159,12 +185,13 @@ def _unit(question: babi.Question, bank: Bank) -> Unit:
 
 
 class Roll(Iterator[Told]):
-    """A story as pieces of so many tokens each."""
+    """Documents as pieces of so many tokens each."""
 
     def __init__(self, units: Iterator[Unit], length: int) -> None:
         self._units, self._length, self._count = units, length, 0
         self._tokens: deque[int] = deque()
         self._answers: deque[int] = deque()
+        self._first: deque[bool] = deque()
 
     def __next__(self) -> Told:
         """Give the next piece."""
@@ -173,23 +200,22 @@ class Roll(Iterator[Told]):
             self._count += unit.answer > 0
             self._tokens += unit.tokens
             self._answers += [0] * (len(unit.tokens) - unit.answer) + [self._count] * unit.answer
-        took = [
-            np.array([part.popleft() for _ in range(self._length)], np.int64) for part in (self._tokens, self._answers)
-        ]
-        return Told(*took)
+            self._first += [unit.first] + [False] * (len(unit.tokens) - 1)
+        parts = (self._tokens, self._answers, self._first)
+        return Told(*(np.array([part.popleft() for _ in range(self._length)]) for part in parts))
 
 
 def document(task: str, bank: Bank, rng: Random, *, length: int, facts_alone: bool, decoys: float = 0.0) -> Told:
-    """Make a document of exactly so many tokens, or of facts alone.
+    """Make a document of exactly so many tokens, or of facts alone; where its story is over, another follows.
 
     It has about 1 to 8 facts in it, of a task whose stories take more on average (qa2, qa3, qa5) up to as many.
     """
     if facts_alone:
-        return next(Roll(tell(task, bank, rng, facts=1.0, questions=0.0, decoys=0.0), length))
+        return next(Roll(documents(task, bank, rng, facts=1.0, questions=0.0, decoys=0.0), length))
     units = length / bank.mean
     facts = min(0.8, rng.uniform(1, max(8, _usual(task))) / units)
-    story = tell(task, bank, rng, facts=facts, questions=min(0.5, 4 / units), decoys=decoys)
-    return next(Roll(story, length))
+    told = documents(task, bank, rng, facts=facts, questions=min(0.5, 4 / units), decoys=decoys)
+    return next(Roll(told, length))
 
 
 @cache
@@ -201,6 +227,8 @@ def _usual(task: str) -> float:
 
 class Stream(Iterator[Told]):
     """Documents one after another, in pieces of so many tokens; only the place in them has to be kept.
+
+    A document goes on for a while, with as many stories as have room in it, one after another.
 
     Attributes:
         number: of the document at hand.
@@ -228,7 +256,7 @@ class Stream(Iterator[Told]):
         low, high = np.log(self.rates)
         rate = float(np.exp(rng.uniform(low, high))) * self.bank.mean / self.length
         self.pieces = 1 + int(rng.expovariate(1 / self.mean))
-        story = tell(
+        told = documents(
             rng.choice(self.tasks),
             self.bank,
             rng,
@@ -236,7 +264,7 @@ class Stream(Iterator[Told]):
             questions=self.bank.mean / self.length,
             decoys=self.decoys,
         )
-        self._roll = Roll(story, self.length)
+        self._roll = Roll(told, self.length)
         self.number, self.piece = number, piece
         for _ in islice(self._roll, piece):
             pass

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import shutil
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
 
@@ -25,7 +25,7 @@ from recurra.memory import state as states
 from recurra.recipes import evaluate, gridreport, parsing, read, settings, train
 from recurra.recipes.answering import answers, by_depth
 from recurra.recipes.loading import reader as load_reader
-from recurra.recipes.storytelling import Bank, Stream, document, tell, words
+from recurra.recipes.storytelling import Bank, Stream, document, documents, tell, words
 from recurra.recipes.training import build
 
 SMALL = {
@@ -132,10 +132,48 @@ def test_facts_may_stand_amid_the_prose(decoys, alone):
     assert all((fact.fullmatch(text) is not None) == alone for text in texts if fact.search(text))
 
 
-@pytest.mark.parametrize("task", ["qa4", "qa15", "qa18", "qa20", "needle", "passkey"])
-def test_stories_that_end_do_not_end_a_document(task):
-    units = list(islice(tell(task, BANK, Random(0), facts=1.0, questions=0.0, decoys=0.0), 60))
-    assert sum(unit.answer > 0 for unit in units) > 5
+@pytest.mark.parametrize("facts", [1.0, 0.3])
+@pytest.mark.parametrize("task", ["qa4", "qa14", "qa15", "qa18", "qa20", "qa16-varied", "needle", "passkey"])
+def test_a_story_that_is_over_is_asked_about_and_makes_way_for_the_next(task, facts):
+    """A document is one story, asked about as often as a released one, its questions true of it alone."""
+    units = list(islice(documents(task, BANK, Random(0), facts=facts, questions=0.3, decoys=0.0), 600))
+    begins = [number for number, unit in enumerate(units) if unit.first]
+    assert begins[0] == 0
+    assert len(begins) > 5
+    count = []
+    for begin, end in pairwise(begins):
+        asked = [unit.answer > 0 for unit in units[begin:end]]
+        if facts == 1.0:  # no prose: what is asked once all is told stands at the end
+            assert asked[::-1].index(False) <= 5 + 10 * (task == "qa20")
+        assert asked[-1] or task == "qa20"
+        count.append(sum(asked))
+    assert np.mean(count) > 0.9
+
+
+def test_pieces_say_where_documents_begin():
+    """The flags stand where a story's first fact does: qa4's are of two facts and one question."""
+    made = document("qa4", BANK, Random(3), length=2000, facts_alone=True)
+    text = bytes(made.tokens.tolist()).decode()
+    parts = [part.tobytes() for part in np.split(made.tokens.astype(np.uint8), np.flatnonzero(made.first)[1:])]
+    assert "".join(part.decode() for part in parts) == text
+    for part in parts[:-1]:
+        assert re.fullmatch(r"(?: The [a-z ]+\.){2}(?: What [a-z ]+\? [a-z]+\.){1,2}", part.decode())
+    stream = Stream(["qa4"], BANK, length=400, mean=6.0, rates=(2.0, 4.0), seed="7")
+    for piece in islice(stream, 30):
+        assert piece.first[0] or stream.piece > 1
+        assert not (stream.piece > 1 and piece.first[0] and piece.answers[0])
+
+
+def test_documents_hold_as_many_facts_as_a_story_of_their_task():
+    """Of qa3, whose stories take 35 facts on average, far more than qa1's 1 to 8."""
+
+    def most(task: str, deed: str) -> int:
+        made = [document(task, BANK, Random(seed), length=12_000, facts_alone=False) for seed in range(12)]
+        return max(len(re.findall(deed, told([one])[0])) for one in made)
+
+    deed = r" (?:Mary|John|Daniel|Sandra) \w+(?: \w+){2,4}\."
+    assert most("qa1", deed) < 16
+    assert most("qa3", deed) > 20
 
 
 def test_the_vocabulary_knows_the_facts():

@@ -23,9 +23,14 @@ class Needle(Story):
         words = rng.sample(WORDS, len(WORDS))
         self.secrets = list(zip(rng.sample(CITIES, len(CITIES)), words, strict=True))
 
+    @property
+    def over(self) -> bool:
+        """Whether all are told."""
+        return len(self.facts) == len(self.secrets)
+
     def happen(self) -> bool:
         """Tell the secret word of another city."""
-        if len(self.facts) == len(self.secrets):
+        if self.over:
             return False
         city, word = self.secrets[len(self.facts)]
         self.tell(f"The secret word of {city} is {word}.")
@@ -47,9 +52,14 @@ class Passkey(Story):
     questions = 1
     least = 1
 
+    @property
+    def over(self) -> bool:
+        """Whether the key is told."""
+        return bool(self.facts)
+
     def happen(self) -> bool:
         """Tell the key, unless it was."""
-        if self.facts:
+        if self.over:
             return False
         self.key = f"{self.rng.randrange(10_000, 100_000)}"
         self.tell(f"The pass key is {self.key}. Remember it. {self.key} is the pass key.")

@@ -78,6 +78,11 @@ class Disguise(Story):
         self.names = dict(zip(MEN + WOMEN, called, strict=True))
         self.numbers: list[int] = []  # of the story's facts among those told here
 
+    @property
+    def over(self) -> bool:
+        """Whether the story is."""
+        return self.story.over
+
     def happen(self) -> bool:
         """Tell the next fact, and perhaps an aside."""
         if not self.story.happen():

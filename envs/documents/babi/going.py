@@ -92,9 +92,14 @@ class Before(Story):
         rng.shuffle(self.left)
         self.went: dict[str, dict[int, tuple[str, int]]] = {person: {} for person in TOWNSPEOPLE}
 
+    @property
+    def over(self) -> bool:
+        """Whether all is told."""
+        return not self.left
+
     def happen(self) -> bool:
         """Tell where somebody went at a time that was not told of, a place that they went to at no other."""
-        if not self.left:
+        if self.over:
             return False
         person, time = self.left.pop()
         room = self.other(TOWN, *(room for room, _ in self.went[person].values()))

@@ -20,16 +20,21 @@ class Given(Story):
 
     plan: list[str]
 
+    @property
+    def over(self) -> bool:
+        """Whether all is told."""
+        return len(self.facts) == len(self.plan)
+
     def happen(self) -> bool:
         """Tell the next fact."""
-        if len(self.facts) == len(self.plan):
+        if self.over:
             return False
         self.tell(self.plan[len(self.facts)])
         return True
 
     def ask(self) -> Question | None:
         """Ask, once all is told."""
-        return self.riddle() if len(self.facts) == len(self.plan) else None
+        return self.riddle() if self.over else None
 
     @abstractmethod
     def riddle(self) -> Question:

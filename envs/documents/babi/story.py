@@ -51,9 +51,14 @@ class Story(ABC):
         self.rng = rng
         self.facts: list[str] = []
 
+    @property
+    def over(self) -> bool:
+        """Whether there are no more facts; most stories go on without end."""
+        return False
+
     @abstractmethod
     def happen(self) -> bool:
-        """Tell the next fact; say whether there was one: some stories end."""
+        """Tell the next fact; say whether there was one, which there is until the story is over."""
 
     @abstractmethod
     def ask(self) -> Question | None:

@@ -38,9 +38,14 @@ class Motive(Story):
         self.questions = len(self.left)  # one for each fact
         self.open: list[Question] = []
 
+    @property
+    def over(self) -> bool:
+        """Whether all is told."""
+        return not self.left
+
     def happen(self) -> bool:
         """Let somebody be in a mood, then go, then take something, and keep the question that this raises."""
-        if not self.left:
+        if self.over:
             return False
         person = self.left.pop()
         mood = self.mood[person]
