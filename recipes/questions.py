@@ -95,6 +95,7 @@ class Questions(Learning):
             for row in range(options.streams)
         ]
         self.stage = 0
+        self.at_stage = 0  # updates
         self.shares: deque[float] = deque(maxlen=options.window)
         self.state: ReaderState | None = None
 
@@ -178,10 +179,12 @@ class Questions(Learning):
         return [next(stream) for stream in self.streams]
 
     def _promote(self, share: float) -> None:
+        self.at_stage += 1
         if share == share:  # something was asked
             self.shares.append(share)
-        if len(self.shares) == self.options.window and np.mean(self.shares) >= self.options.promote_at:
-            self.stage += 1
+        earned = len(self.shares) == self.options.window and np.mean(self.shares) >= self.options.promote_at
+        if earned or self.at_stage == self.options.promote_after:
+            self.stage, self.at_stage = self.stage + 1, 0
             self.shares.clear()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -190,6 +193,7 @@ class Questions(Learning):
         checkpoint["questions"] = {
             "done": self.done,
             "stage": self.stage,
+            "at_stage": self.at_stage,
             "shares": list(self.shares),
             "streams": [[stream.number, stream.piece] for stream in self.streams],
             "state": None if self.state is None else dict(states.fields(self.state)),
@@ -202,7 +206,7 @@ class Questions(Learning):
             raise UserError(
                 "the checkpoint is of other documents, from which another vocabulary is learnt: name the same"
             )
-        self.done, self.stage = saved["done"], saved["stage"]
+        self.done, self.stage, self.at_stage = saved["done"], saved["stage"], saved["at_stage"]
         self.shares.extend(saved["shares"])
         for stream, place in zip(self.streams, saved["streams"], strict=True):
             stream.open(*place)

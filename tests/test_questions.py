@@ -234,6 +234,23 @@ def test_promotion_needs_a_full_window():
     assert (learner.stage, learner.graduated) == (1, False)
 
 
+def test_too_hard_a_stage_ends_after_its_updates():
+    learner = module(**{"reading.promote_at": 1, "reading.promote_after": 3})
+    stages = []
+    for _ in range(7):
+        learner._promote(0.5)
+        stages.append(learner.stage)
+    assert stages == [0, 0, 1, 1, 1, 2, 2]
+    saved = {}
+    learner.on_save_checkpoint(saved)
+    again = module(**{"reading.promote_at": 1, "reading.promote_after": 3})
+    again.on_load_checkpoint(saved)
+    again._promote(0.5)
+    assert again.stage == 2
+    again._promote(0.5)
+    assert again.stage == 3
+
+
 def test_the_penalty_lowers_what_is_written():
     torch.manual_seed(0)
     memory = build_memory("delta_net", 16, heads=2)
@@ -444,6 +461,7 @@ def test_mistakes_are_told(run, book, tmp_path):
         ({"reading.segments": [2, 1]}, "must be numbers that grow"),
         ({"reading.segments": [64]}, "must hold the longest documents"),
         ({"reading.streams": 3}, "must be reading.tokens"),
+        ({"reading.promote_after": 0}, "must be at least 1"),
         ({"reading.facts": [0, 1]}, "two numbers above 0"),
         ({"memory": "linear_attention", "memory_options": {"heads": 2}}, "how strongly it writes: --reading.write_pen"),
         ({"memory": "gru", "memory_options.heads": 2}, "babilong sets heads, closing for delta_net, which gru does"),

@@ -42,6 +42,7 @@ class QuestionsOptions(LearningOptions):
         segments: how many a document has, stage by stage; 0 stands for one of facts alone.
         promote_at: the share of questions answered that earns the next stage.
         window: over how many updates.
+        promote_after: the most updates of a stage, for tasks that are too hard to earn the next; null sets no bound.
         piece: tokens of a stream between updates, which gradients flow through; after the last stage every second
             update reads on in the streams, the others documents of all stages.
         document: how many pieces a document in a stream has on average.
@@ -57,6 +58,7 @@ class QuestionsOptions(LearningOptions):
     segments: list[int] = field(default_factory=lambda: [0, 1, 2, 4, 8, 16, 32])
     promote_at: float = 0.97
     window: int = 10
+    promote_after: int | None = None
     piece: int = 1024
     document: float = 64.0
     facts: list[float] = field(default_factory=lambda: [0.003, 2.0])
@@ -73,6 +75,8 @@ class QuestionsOptions(LearningOptions):
         longest = max(self.segments) * self.segment
         require(longest <= self.tokens, f"reading.tokens must hold the longest documents, of {longest} tokens")
         require(0 <= self.promote_at <= 1, f"reading.promote_at must lie in 0..1, got {self.promote_at}")
+        bound = self.promote_after
+        require(bound is None or bound >= 1, f"reading.promote_after must be at least 1, or null, got {bound}")
         fits = self.streams * self.piece == self.tokens
         require(fits, f"reading.streams times reading.piece must be reading.tokens, {self.tokens}")
         require(self.document >= 1, f"reading.document must be at least 1, got {self.document}")
