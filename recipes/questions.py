@@ -155,11 +155,15 @@ class Questions(Learning):
         return torch.stack([cost.mean() for cost in costs]).mean()
 
     def _documents(self) -> list[Told]:
-        """Make documents of the stage, later of all stages; they depend on nothing but seed, update and stage."""
+        """Make documents of the stage, later of all stages; they depend on nothing but seed, update and stage.
+
+        Those of facts alone are a segment long at first, so that there is little to learn from, later as long as any.
+        """
         rng = Random(f"{self.seed}/{self.done}/{self.stage}")
         segments = self.options.segments
         count = rng.choice(segments) if self.graduated else segments[self.stage]
-        length = max(1, count) * self.options.segment
+        longer = rng.choice(segments) if self.graduated and not count else count
+        length = max(1, longer) * self.options.segment
         return [
             document(
                 rng.choice(self.tasks),

@@ -208,12 +208,12 @@ class Roll(Iterator[Told]):
 def document(task: str, bank: Bank, rng: Random, *, length: int, facts_alone: bool, decoys: float = 0.0) -> Told:
     """Make a document of exactly so many tokens, or of facts alone; where its story is over, another follows.
 
-    It has about 1 to 8 facts in it, of a task whose stories take more on average (qa2, qa3, qa5) up to as many.
+    It has from about 1 fact in it to twice as many as a story of the task has on average.
     """
     if facts_alone:
         return next(Roll(documents(task, bank, rng, facts=1.0, questions=0.0, decoys=0.0), length))
     units = length / bank.mean
-    facts = min(0.8, rng.uniform(1, max(8, _usual(task))) / units)
+    facts = min(0.8, rng.uniform(1, 2 * _usual(task)) / units)
     told = documents(task, bank, rng, facts=facts, questions=min(0.5, 4 / units), decoys=decoys)
     return next(Roll(told, length))
 
