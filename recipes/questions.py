@@ -1,12 +1,12 @@
 """Learning to answer questions about documents: of growing length first, then about streams that do not end.
 
 Two kinds of updates. In a curriculum, documents of some segments each, whole, gradients flowing through all of them;
-who answers goes on to longer ones. After its last stage every second update reads the next piece of each stream, with
-the memory's state carried and detached: what was written many pieces ago is asked for. The loss is of answers alone,
-and of what is written where that is asked for: a memory that writes prose drowns the facts in it.
+in each task, who answers goes on to longer ones. Of tasks that have passed the last stage every second update reads the
+next piece of each stream, with the memory's state carried and detached: what was written many pieces ago is asked for.
+The loss is of answers alone, and of what is written where that is asked for: a memory that writes prose drowns the
+facts in it.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -26,6 +26,7 @@ from recurra.memory import gates
 from recurra.memory import state as states
 from recurra.recipes.optimising import Learning
 from recurra.recipes.settings import QuestionsEnv, QuestionsOptions
+from recurra.recipes.stages import Stages
 from recurra.recipes.storytelling import Bank, Stream, Told, document, words
 
 
@@ -94,9 +95,8 @@ class Questions(Learning):
             )
             for row in range(options.streams)
         ]
-        self.stage = 0
-        self.at_stage = 0  # updates
-        self.shares: deque[float] = deque(maxlen=options.window)
+        self.stages = Stages(tasks, options)
+        self.turns = 0  # of tasks that have passed the last stage
         self.state: ReaderState | None = None
 
     def next(self, run: str) -> str:
@@ -108,15 +108,13 @@ class Questions(Learning):
         """Tokens of an update."""
         return self.options.tokens
 
-    @property
-    def graduated(self) -> bool:
-        """Whether the last stage has been passed, and streams are read."""
-        return self.stage == len(self.options.segments)
-
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Learn from documents of the stage, or from the next piece of each stream."""
-        streaming = self.graduated and self.done % 2 == 1
-        rows = self._pieces() if streaming else self._documents()
+        stage = self.stages.draw(Random(f"{self.seed}/{self.done}/stage"))
+        graduated = stage == len(self.options.segments)
+        self.turns += graduated
+        streaming = graduated and self.turns % 2 == 1
+        tasks, rows = self._pieces() if streaming else self._documents(stage)
         read, numbers, first = (np.stack(parts) for parts in zip(*rows, strict=True))
         within = streaming or first[:, 1:].any()  # documents begin elsewhere than with the piece
         asked = torch.as_tensor(numbers > 0, device=self.device)
@@ -135,17 +133,22 @@ class Questions(Learning):
         # A piece may ask for nothing: then there is only what was written to learn from.
         loss = functional.cross_entropy(logits, wanted) if len(wanted) else logits.sum()
         step = self.improve(loss + self.options.write_penalty * written)
-        share = _share(logits.detach().argmax(-1) == wanted, numbers)
-        if not streaming and not self.graduated:
-            self._promote(share)
         nothing = float("nan")
+        right = judged(logits.detach().argmax(-1) == wanted, numbers)
+        share = float(np.mean([answer for row in right for answer in row] or nothing))
+        if not graduated:
+            for task in sorted(set(tasks)):
+                answers = [answer for own, row in zip(tasks, right, strict=True) if own == task for answer in row]
+                if answers:
+                    self.stages.judge(task, float(np.mean(answers)))
         self.metrics = {
             "loss": loss.item(),
             "accuracy": nothing if streaming else share,
-            "stage": float(self.stage),
+            "stage": self.stages.mean,
             "stream_accuracy": share if streaming else nothing,
             "written": written.item(),
             **step,
+            **{f"stage/{task}": float(own.stage) for task, own in self.stages.standing.items() if len(self.tasks) > 1},
         }
 
     def _written(self, costs: list[Tensor]) -> Tensor:
@@ -154,52 +157,50 @@ class Questions(Learning):
             return torch.zeros((), device=self.device)
         return torch.stack([cost.mean() for cost in costs]).mean()
 
-    def _documents(self) -> list[Told]:
-        """Make documents of the stage, later of all stages; they depend on nothing but seed, update and stage.
+    def _documents(self, stage: int) -> tuple[list[str], list[Told]]:
+        """Make documents of the tasks at a stage; of those past the last, of all lengths.
 
         Those of facts alone are a segment long at first, so that there is little to learn from, later as long as any.
         """
-        rng = Random(f"{self.seed}/{self.done}/{self.stage}")
+        rng = Random(f"{self.seed}/{self.done}/{stage}")
         segments = self.options.segments
-        count = rng.choice(segments) if self.graduated else segments[self.stage]
-        longer = rng.choice(segments) if self.graduated and not count else count
+        graduated = stage == len(segments)
+        count = rng.choice(segments) if graduated else segments[stage]
+        longer = rng.choice(segments) if graduated and not count else count
         length = max(1, longer) * self.options.segment
-        return [
-            document(
-                rng.choice(self.tasks),
-                self.bank,
-                rng,
-                length=length,
-                facts_alone=count == 0,
-                decoys=self.options.decoys,
+        at_stage, tasks, rows = self.stages.at(stage), [], []
+        for _ in range(self.options.tokens // length):
+            tasks.append(rng.choice(at_stage))
+            rows.append(
+                document(
+                    tasks[-1],
+                    self.bank,
+                    rng,
+                    length=length,
+                    facts_alone=count == 0,
+                    decoys=self.options.decoys,
+                )
             )
-            for _ in range(self.options.tokens // length)
-        ]
+        return tasks, rows
 
-    def _pieces(self) -> list[Told]:
-        """Read on in each stream."""
+    def _pieces(self) -> tuple[list[str], list[Told]]:
+        """Read on in each stream; the documents that it comes to are of tasks that have passed the last stage."""
         if self.state is None:
             self.state = self.agent.initial_state(self.options.streams)
-        return [next(stream) for stream in self.streams]
-
-    def _promote(self, share: float) -> None:
-        self.at_stage += 1
-        if share == share:  # something was asked
-            self.shares.append(share)
-        earned = len(self.shares) == self.options.window and np.mean(self.shares) >= self.options.promote_at
-        if earned or self.at_stage == self.options.promote_after:
-            self.stage, self.at_stage = self.stage + 1, 0
-            self.shares.clear()
+        rows = []
+        for stream in self.streams:
+            stream.tasks = self.stages.graduates
+            rows.append(next(stream))
+        return [stream.task for stream in self.streams], rows
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add all that learning goes on from: the stage, the place in each stream, and the memory's state there."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["questions"] = {
             "done": self.done,
-            "stage": self.stage,
-            "at_stage": self.at_stage,
-            "shares": list(self.shares),
-            "streams": [[stream.number, stream.piece] for stream in self.streams],
+            "stages": self.stages.state_dict(),
+            "turns": self.turns,
+            "streams": [[stream.number, stream.piece, stream.task] for stream in self.streams],
             "state": None if self.state is None else dict(states.fields(self.state)),
         }
 
@@ -210,10 +211,11 @@ class Questions(Learning):
             raise UserError(
                 "the checkpoint is of other documents, from which another vocabulary is learnt: name the same"
             )
-        self.done, self.stage, self.at_stage = saved["done"], saved["stage"], saved["at_stage"]
-        self.shares.extend(saved["shares"])
+        self.done, self.turns = saved["done"], saved["turns"]
+        self.stages.load_state_dict(saved["stages"])
         for stream, place in zip(self.streams, saved["streams"], strict=True):
-            stream.open(*place)
+            if place[0] >= 0:
+                stream.open(*place)
         if saved["state"] is not None:
             self.state = states.rebuild(saved["state"], self.agent.initial_state(self.options.streams))
 
@@ -226,12 +228,15 @@ def _heard(reader: Reader) -> bool:
     return bool(costs)
 
 
-def _share(right: Tensor, numbers: NDArray[np.int64]) -> float:
-    """Give the share of answers all of whose tokens are right; NaN where nothing was asked."""
+def judged(right: Tensor, numbers: NDArray[np.int64]) -> list[list[bool]]:
+    """Say of each row's answers whether all their tokens are right.
+
+    Args:
+        right: ``(count,)`` bool, of the tokens of answers, row by row.
+        numbers: ``(rows, time)``, the answer that each token belongs to, 0 for none.
+    """
     rows, columns = np.nonzero(numbers)
-    if not len(rows):
-        return float("nan")
-    _, answer = np.unique(np.stack((rows, numbers[rows, columns]), 1), axis=0, return_inverse=True)
-    wrong = np.zeros(answer.max() + 1, np.bool_)
-    np.logical_or.at(wrong, answer.reshape(-1), ~right.cpu().numpy())
-    return float(1 - wrong.mean())
+    answers: dict[tuple[int, int], bool] = {}
+    for row, number, fine in zip(rows.tolist(), numbers[rows, columns].tolist(), right.tolist(), strict=True):
+        answers[row, number] = answers.get((row, number), True) and fine
+    return [[fine for (own, _), fine in answers.items() if own == row] for row in range(len(numbers))]

@@ -231,8 +231,10 @@ class Stream(Iterator[Told]):
     A document goes on for a while, with as many stories as have room in it, one after another.
 
     Attributes:
-        number: of the document at hand.
+        number: of the document at hand, -1 before the first.
         piece: how many of its pieces have been given.
+        task: which it is of.
+        tasks: those that the next may be of.
     """
 
     def __init__(
@@ -248,16 +250,17 @@ class Stream(Iterator[Told]):
     ) -> None:
         self.tasks, self.bank, self.length, self.mean, self.rates, self.seed = tasks, bank, length, mean, rates, seed
         self.decoys = decoys
-        self.open(0, 0)
+        self.number, self.piece, self.pieces, self.task = -1, 0, 0, ""
 
-    def open(self, number: int, piece: int) -> None:
-        """Go to a piece of a document."""
+    def open(self, number: int, piece: int = 0, task: str | None = None) -> None:
+        """Go to a piece of a document, of the task that is given or of any."""
         rng = Random(f"{self.seed}/{number}")
+        self.task = Random(f"{self.seed}/{number}/task").choice(self.tasks) if task is None else task
         low, high = np.log(self.rates)
         rate = float(np.exp(rng.uniform(low, high))) * self.bank.mean / self.length
         self.pieces = 1 + int(rng.expovariate(1 / self.mean))
         told = documents(
-            rng.choice(self.tasks),
+            self.task,
             self.bank,
             rng,
             facts=min(0.8, rate),
@@ -272,6 +275,6 @@ class Stream(Iterator[Told]):
     def __next__(self) -> Told:
         """Give the next piece: the first of a document where `piece` is 1 afterwards."""
         if self.piece == self.pieces:
-            self.open(self.number + 1, 0)
+            self.open(self.number + 1)
         self.piece += 1
         return next(self._roll)

@@ -25,6 +25,8 @@ from recurra.memory import state as states
 from recurra.recipes import evaluate, gridreport, parsing, read, settings, train
 from recurra.recipes.answering import answers, by_depth
 from recurra.recipes.loading import reader as load_reader
+from recurra.recipes.questions import judged
+from recurra.recipes.stages import Stages
 from recurra.recipes.storytelling import Bank, Stream, document, documents, tell, words
 from recurra.recipes.training import build
 
@@ -218,37 +220,54 @@ def test_a_run_whose_books_have_changed_is_not_resumed(tmp_path):
 
 
 def test_an_answer_counts_where_all_of_it_is_right():
-    from recurra.recipes.questions import _share
-
-    numbers = np.array([[0, 1, 1, 0, 2, 2], [0, 0, 1, 1, 0, 0]])
+    numbers = np.array([[0, 1, 1, 0, 2, 2], [0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0]])
     right = torch.tensor([True, True, True, False, True, True])
-    assert _share(right, numbers) == pytest.approx(2 / 3)
+    assert judged(right, numbers) == [[True, False], [], [True]]
+
+
+def stages(tasks=("qa1",), **options) -> Stages:
+    return Stages(tasks, settings.QuestionsOptions(**options))
 
 
 def test_promotion_needs_a_full_window():
-    learner = module(**{"reading.promote_at": 0.9, "reading.window": 3})
-    for share in (1.0, 0.5, 1.0, float("nan"), 1.0):
-        learner._promote(share)
-    assert learner.stage == 0  # 0.5, 1 and 1
-    learner._promote(1.0)
-    assert (learner.stage, learner.graduated) == (1, False)
+    course = stages(promote_at=0.9, window=3)
+    assert not any(course.judge("qa1", share) for share in (1.0, 0.5, 1.0, 1.0))  # 0.5, 1 and 1
+    assert course.judge("qa1", 1.0)
+    assert (course.mean, course.graduates) == (1, [])
 
 
-def test_too_hard_a_stage_ends_after_its_updates():
-    learner = module(**{"reading.promote_at": 1, "reading.promote_after": 3})
-    stages = []
-    for _ in range(7):
-        learner._promote(0.5)
-        stages.append(learner.stage)
-    assert stages == [0, 0, 1, 1, 1, 2, 2]
-    saved = {}
-    learner.on_save_checkpoint(saved)
-    again = module(**{"reading.promote_at": 1, "reading.promote_after": 3})
-    again.on_load_checkpoint(saved)
-    again._promote(0.5)
-    assert again.stage == 2
-    again._promote(0.5)
-    assert again.stage == 3
+def test_too_hard_a_stage_ends_after_its_updates_and_less_is_asked_for_later():
+    course = stages(promote_at=0.9, promote_after=3, window=2, segments=[0, 1])
+    assert [course.judge("qa1", share) for share in (0.5, 0.5, 0.5)] == [False, False, True]
+    again = stages(promote_at=0.9, promote_after=3, window=2, segments=[0, 1])
+    again.load_state_dict(json.loads(json.dumps(course.state_dict())))
+    for one in (course, again):  # 0.45 is nine tenths of a half
+        assert [one.judge("qa1", share) for share in (0.44, 0.46)] == [False, True]
+        assert one.graduates == ["qa1"]
+
+
+def test_each_task_goes_on_by_itself():
+    course = stages(("qa1", "qa2", "qa3"), promote_at=0.9, window=1, segments=[0, 1])
+    assert course.judge("qa2", 1.0)
+    assert course.judge("qa2", 1.0)
+    assert (course.at(0), course.graduates) == (["qa1", "qa3"], ["qa2"])
+    drawn = [course.draw(Random(seed)) for seed in range(300)]
+    assert set(drawn) == {0, 2}
+    assert 60 < drawn.count(2) < 140  # one of three
+
+
+def test_documents_are_of_tasks_at_their_stage_and_streams_of_those_beyond():
+    learner = module(**{"env.tasks": ["qa1", "qa4", "qa6"], "reading.window": 1})
+    learner.stages.standing["qa4"].stage = 3
+    learner.stages.standing["qa6"].stage = 3
+    assert set(learner._documents(0)[0]) == {"qa1"}
+    for _ in range(12):
+        learner.done += 1
+        tasks, rows = learner._documents(3)
+        assert set(tasks) <= {"qa4", "qa6"}
+        assert len(tasks) == len(rows) == 256 // len(rows[0].tokens)
+    seen = {task for _ in range(40) for task in learner._pieces()[0]}
+    assert seen == {"qa4", "qa6"}
 
 
 def test_the_penalty_lowers_what_is_written():
