@@ -1,6 +1,7 @@
 """Minimal recurrent networks, whose gates do not look at the state: minGRU and minLSTM."""
 
-from typing import NamedTuple
+from abc import abstractmethod
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,11 @@ class MinimalState(NamedTuple):
     hidden: Tensor
 
 
-class MinGRU(Memory):
-    """minGRU (Feng et al. 2024, arXiv 2410.01201, Section 3.1 and Appendix B).
+class Minimal(Memory):
+    """A recurrent network whose gates do not look at its state, a linear recurrence, computed in parallel.
 
-    Without the state in its gates it is a linear recurrence, computed in parallel::
-
-        z_t = sigmoid(W_z x_t)        c_t = g(W_h x_t)        h_t = (1 - z_t) h_{t-1} + z_t c_t
+    ``h_t = (1 - s_t) h_{t-1} + s_t c_t``, with the share ``s_t`` of what is new and the candidate ``c_t`` from
+    projections of the input.
 
     Args:
         dim: width of inputs and outputs.
@@ -33,11 +33,11 @@ class MinGRU(Memory):
             otherwise as they are, as in its main text.
         backend: see `recurra.kernels.linear_recurrence`.
 
-    >>> y, state = MinGRU(8, expansion=2)(torch.ones(2, 5, 8))
-    >>> y.shape, state.hidden.shape
-    (torch.Size([2, 5, 8]), torch.Size([2, 16]))
+    Attributes:
+        parts: how many projections of the input there are, the candidate's last.
     """
 
+    parts: ClassVar[int]
     backends = BACKENDS
 
     def __init__(
@@ -51,84 +51,16 @@ class MinGRU(Memory):
     ) -> None:
         super().__init__()
         self.dim, self.closing, self.positive, self.backend = dim, closing, positive, backend
-        self.projection = nn.Linear(dim, 2 * dim * expansion)  # gate, candidate
+        self.projection = nn.Linear(dim, self.parts * dim * expansion)
         self.output: nn.Module = nn.Linear(dim * expansion, dim, bias=False) if expansion > 1 else nn.Identity()
 
     def initial_state(
         self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> MinimalState:
         """Give zeros."""
-        return MinimalState(torch.zeros(batch, self.projection.out_features // 2, **self.placement(device, dtype)))
-
-    def forward(
-        self,
-        x: Tensor,
-        state: MinimalState | None = None,
-        *,
-        first: Tensor | None = None,
-        present: Tensor | None = None,
-    ) -> tuple[Tensor, MinimalState]:
-        """Read a piece: see `Memory.forward`."""
-        x, state = self.begin(x, state, first, present)
-        z, log_kept, candidate = self._gates(self.projection(x).to(state.hidden.dtype))
-        h, last = linear_recurrence(
-            z * candidate, log_kept, initial_state=state.hidden, first=first, present=present, backend=self.backend
+        return MinimalState(
+            torch.zeros(batch, self.projection.out_features // self.parts, **self.placement(device, dtype))
         )
-        return hide(self.output(h.to(x.dtype)), present), MinimalState(last)
-
-    def step(
-        self, x: Tensor, state: MinimalState | None = None, *, first: Tensor | None = None
-    ) -> tuple[Tensor, MinimalState]:
-        """Read one token of each stream: see `Memory.step`."""
-        state = self.begin_step(x, state, first)
-        z, _, candidate = self._gates(self.projection(x).to(state.hidden.dtype))
-        h = torch.lerp(state.hidden, candidate, z)
-        return self.output(h.to(x.dtype)), MinimalState(h)
-
-    def _gates(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give z, the logarithm of 1 - z, and the candidate."""
-        logits, candidate = projected.chunk(2, dim=-1)
-        z = write_gate(logits, closing=self.closing)
-        log_kept = log_gate(1 - z) if self.closing else functional.logsigmoid(-logits)
-        return z, log_kept, _positive(candidate) if self.positive else candidate
-
-
-class MinLSTM(Memory):
-    """minLSTM (Feng et al. 2024, arXiv 2410.01201, Section 3.2 and Appendix B).
-
-    Its two gates are normalised, so that the state's scale does not depend on time::
-
-        f_t = sigmoid(W_f x_t)        i_t = sigmoid(W_i x_t)        c_t = g(W_h x_t)
-        h_t = f_t / (f_t + i_t) h_{t-1} + i_t / (f_t + i_t) c_t
-
-    Where both gates are shut (``closing``), all is kept and nothing written. Arguments are those of `MinGRU`.
-
-    >>> y, state = MinLSTM(8)(torch.ones(2, 5, 8))
-    >>> y.shape, state.hidden.shape
-    (torch.Size([2, 5, 8]), torch.Size([2, 8]))
-    """
-
-    backends = BACKENDS
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        expansion: int = 1,
-        closing: bool = False,
-        positive: bool = True,
-        backend: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.dim, self.closing, self.positive, self.backend = dim, closing, positive, backend
-        self.projection = nn.Linear(dim, 3 * dim * expansion)  # forget gate, input gate, candidate
-        self.output: nn.Module = nn.Linear(dim * expansion, dim, bias=False) if expansion > 1 else nn.Identity()
-
-    def initial_state(
-        self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> MinimalState:
-        """Give zeros."""
-        return MinimalState(torch.zeros(batch, self.projection.out_features // 3, **self.placement(device, dtype)))
 
     def forward(
         self,
@@ -154,6 +86,50 @@ class MinLSTM(Memory):
         share, _, candidate = self._gates(self.projection(x).to(state.hidden.dtype))
         h = torch.lerp(state.hidden, candidate, share)
         return self.output(h.to(x.dtype)), MinimalState(h)
+
+    @abstractmethod
+    def _gates(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give s, the logarithm of 1 - s, and the candidate."""
+
+
+class MinGRU(Minimal):
+    """minGRU (Feng et al. 2024, arXiv 2410.01201, Section 3.1 and Appendix B).
+
+    Its gate is the share of what is new; arguments are those of `Minimal`::
+
+        z_t = sigmoid(W_z x_t)        c_t = g(W_h x_t)        h_t = (1 - z_t) h_{t-1} + z_t c_t
+
+    >>> y, state = MinGRU(8, expansion=2)(torch.ones(2, 5, 8))
+    >>> y.shape, state.hidden.shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 16]))
+    """
+
+    parts = 2  # gate, candidate
+
+    def _gates(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give z, the logarithm of 1 - z, and the candidate."""
+        logits, candidate = projected.chunk(2, dim=-1)
+        z = write_gate(logits, closing=self.closing)
+        log_kept = log_gate(1 - z) if self.closing else functional.logsigmoid(-logits)
+        return z, log_kept, _positive(candidate) if self.positive else candidate
+
+
+class MinLSTM(Minimal):
+    """minLSTM (Feng et al. 2024, arXiv 2410.01201, Section 3.2 and Appendix B).
+
+    Its two gates are normalised, so that the state's scale does not depend on time::
+
+        f_t = sigmoid(W_f x_t)        i_t = sigmoid(W_i x_t)        c_t = g(W_h x_t)
+        h_t = f_t / (f_t + i_t) h_{t-1} + i_t / (f_t + i_t) c_t
+
+    Where both gates are shut (``closing``), all is kept and nothing written. Arguments are those of `Minimal`.
+
+    >>> y, state = MinLSTM(8)(torch.ones(2, 5, 8))
+    >>> y.shape, state.hidden.shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 8]))
+    """
+
+    parts = 3  # forget gate, input gate, candidate
 
     def _gates(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give i / (f + i), the logarithm of f / (f + i), and the candidate."""
