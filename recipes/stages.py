@@ -60,8 +60,8 @@ class Stages:
         return [task for task, standing in self.standing.items() if standing.stage == stage]
 
     def draw(self, rng: Random) -> int:
-        """Draw a stage that tasks stand at, the likelier the more there are."""
-        return rng.choice(list(self.standing.values())).stage
+        """Draw a stage that tasks stand at, each as likely: so the few that are left behind learn the more."""
+        return rng.choice(sorted({standing.stage for standing in self.standing.values()}))
 
     def judge(self, task: str, share: float) -> bool:
         """Take in what share of an update's questions was answered; say whether the task goes on to the next stage."""
