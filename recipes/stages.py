@@ -60,8 +60,15 @@ class Stages:
         return [task for task, standing in self.standing.items() if standing.stage == stage]
 
     def draw(self, rng: Random) -> int:
-        """Draw a stage that tasks stand at, each as likely: so the few that are left behind learn the more."""
-        return rng.choice(sorted({standing.stage for standing in self.standing.values()}))
+        """Draw a stage that tasks stand at, the likelier the more there are.
+
+        Those that have passed the last are drawn half of the time at the most: so the few left behind learn the more.
+        """
+        stages = [standing.stage for standing in self.standing.values()]
+        left = [stage for stage in stages if stage < len(self.options.segments)]
+        if not left or rng.random() < min(0.5, 1 - len(left) / len(stages)):
+            return len(self.options.segments)
+        return rng.choice(left)
 
     def judge(self, task: str, share: float) -> bool:
         """Take in what share of an update's questions was answered; say whether the task goes on to the next stage."""

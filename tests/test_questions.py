@@ -253,7 +253,11 @@ def test_each_task_goes_on_by_itself():
     assert (course.at(0), course.graduates) == (["qa1", "qa3"], ["qa2"])
     drawn = [course.draw(Random(seed)) for seed in range(300)]
     assert set(drawn) == {0, 2}
-    assert 110 < drawn.count(2) < 190  # one of two stages
+    assert 60 < drawn.count(2) < 140  # one of three
+    course.judge("qa1", 1.0)
+    course.judge("qa1", 1.0)
+    drawn = [course.draw(Random(seed)) for seed in range(300)]
+    assert 110 < drawn.count(2) < 190  # two of three, but no more than half of the time
 
 
 def test_documents_are_of_tasks_at_their_stage_and_streams_of_those_beyond():
