@@ -22,14 +22,27 @@ def test_each_is_loaded_by_its_name_and_has_a_card(name, tmp_path, monkeypatch):
         agents.load(name)
 
 
-def test_the_reader_answers(tmp_path, capsys):
-    story = tmp_path / "story.txt"
-    story.write_text("Mary went to the garden. John went to the office. Then Mary travelled to the kitchen.")
-    command = ["read", str(story), "--reader", "babilong-qa1", "--question", "Where is Mary?", "--question"]
-    assert cli.main([*command, "Where is John?", "--json"]) == 0
+WALKS = "Mary went to the garden. John went to the office. Then Mary travelled to the kitchen."
+THINGS = "Mary went to the garden. Mary got the milk there. Mary journeyed to the kitchen. Mary dropped the milk. "
+GIFTS = "Fred went to the garden. Fred picked up the milk there. Jeff moved to the garden. Fred gave the milk to Jeff."
+
+
+@pytest.mark.parametrize(
+    ("name", "story", "asked"),
+    [
+        ("babilong-qa1", WALKS, {"Where is Mary?": "kitchen", "Where is John?": "office"}),
+        ("babilong-all", WALKS, {"Where is Mary?": "kitchen", "Is Mary in the kitchen?": "yes"}),
+        ("babilong-all", THINGS + "Mary moved to the bedroom.", {"Where is the milk?": "kitchen"}),
+        ("babilong-all", GIFTS, {"Who gave the milk to Jeff?": "Fred", "What did Fred give to Jeff?": "milk"}),
+    ],
+)
+def test_the_readers_answer(name, story, asked, tmp_path, capsys):
+    (tmp_path / "story.txt").write_text(story)
+    questions = [word for question in asked for word in ("--question", question)]
+    assert cli.main(["read", str(tmp_path / "story.txt"), "--reader", name, *questions, "--json"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [answer["answer"] for answer in told["documents"][0]["answers"]] == ["kitchen", "office"]
-    assert isinstance(agents.load("babilong-qa1"), Reader)
+    assert {answer["question"]: answer["answer"] for answer in told["documents"][0]["answers"]} == asked
+    assert isinstance(agents.load(name), Reader)
 
 
 @pytest.mark.parametrize("name", [name for name in shipped.names() if name.startswith("bottleneck-")])
