@@ -183,6 +183,8 @@ def test_the_published_sets_are_read(tmp_path):
         ("qa1", "Where is Mary?", "kitchen", "", False),
         # A room that the question names is not counted against the answer.
         ("qa3", "Where was the milk before the garden?", "kitchen", "before the garden in the kitchen", True),
+        ("qa7", "How many objects is Mary carrying?", "none", "None.", True),  # "one" is no word of it
+        ("qa7", "How many objects is Mary carrying?", "one", "none", False),
         ("qa8", "What is Mary carrying?", "milk,apple", "apple and milk", True),
         ("qa8", "What is Mary carrying?", "milk,apple", "milk", False),
         ("qa8", "What is Mary carrying?", "milk", "milk,apple", False),

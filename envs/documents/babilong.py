@@ -265,21 +265,29 @@ def _read(file: Path) -> list[Given]:
 def right(task: str, question: str, answer: str, output: str) -> bool:
     """Judge an answer as BABILong does: by the first sentence of what was written.
 
-    The answer must be in it, and no other of the task's labels but those in the question.
+    The answer must be in it, and no other of the task's labels but those in the question. Labels are whole words: the
+    released metric finds "one" in "none", so that qa7's "none" is never right.
 
     >>> right("qa1", "Where is Mary?", "kitchen", "Mary is in the Kitchen. Not in the garden.")
     True
     >>> right("qa1", "Where is Mary?", "kitchen", "In the kitchen or the garden")
     False
+    >>> right("qa7", "How many objects is Mary carrying?", "none", "none")
+    True
     """
     said = output.lower().split(".")[0].split("<context>")[0].split("<example>")[0]
     wanted = answer.lower()
     labels = {label.lower() for label in TASKS[task].labels}
     if not labels:
         return wanted in said
-    named = {label for label in labels if label in said} - {label for label in labels if label in question.lower()}
+    named = _words(labels, said) - _words(labels, question.lower())
     parts = wanted.split(",") if wanted not in labels else [wanted]
     return named == set(parts)
+
+
+def _words(labels: set[str], text: str) -> set[str]:
+    """Give the labels that a text has as words."""
+    return {label for label in labels if re.search(rf"(?<!\w){re.escape(label)}(?!\w)", text)}
 
 
 def characters(length: str | int) -> int:
