@@ -7,6 +7,7 @@ The loss is of answers alone, and of what is written where that is asked for: a 
 facts in it.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -75,7 +76,7 @@ class Questions(Learning):
         seed: int,
     ) -> None:
         super().__init__(reader, options=options, updates=updates)
-        self.tasks, self.seed = list(tasks), seed
+        self.seed = seed
         if options.write_penalty and not _heard(reader):
             raise UserError(
                 f"memory {reader.config['memory']} does not say how strongly it writes: --reading.write_penalty 0"
@@ -137,10 +138,13 @@ class Questions(Learning):
         right = judged(logits.detach().argmax(-1) == wanted, numbers)
         share = float(np.mean([answer for row in right for answer in row] or nothing))
         if not graduated:
-            for task in sorted(set(tasks)):
-                answers = [answer for own, row in zip(tasks, right, strict=True) if own == task for answer in row]
-                if answers:
-                    self.stages.judge(task, float(np.mean(answers)))
+            answers: dict[str, list[bool]] = defaultdict(list)
+            for task, row in zip(tasks, right, strict=True):
+                answers[task] += row
+            for task, own in answers.items():
+                if own:  # something was asked
+                    self.stages.judge(task, float(np.mean(own)))
+        standing = self.stages.standing
         self.metrics = {
             "loss": loss.item(),
             "accuracy": nothing if streaming else share,
@@ -148,7 +152,7 @@ class Questions(Learning):
             "stream_accuracy": share if streaming else nothing,
             "written": written.item(),
             **step,
-            **{f"stage/{task}": float(own.stage) for task, own in self.stages.standing.items() if len(self.tasks) > 1},
+            **{f"stage/{task}": float(own.stage) for task, own in standing.items() if len(standing) > 1},
         }
 
     def _written(self, costs: list[Tensor]) -> Tensor:
@@ -236,7 +240,7 @@ def judged(right: Tensor, numbers: NDArray[np.int64]) -> list[list[bool]]:
         numbers: ``(rows, time)``, the answer that each token belongs to, 0 for none.
     """
     rows, columns = np.nonzero(numbers)
-    answers: dict[tuple[int, int], bool] = {}
+    answers: list[dict[int, bool]] = [{} for _ in numbers]
     for row, number, fine in zip(rows.tolist(), numbers[rows, columns].tolist(), right.tolist(), strict=True):
-        answers[row, number] = answers.get((row, number), True) and fine
-    return [[fine for (own, _), fine in answers.items() if own == row] for row in range(len(numbers))]
+        answers[row][number] = answers[row].get(number, True) and fine
+    return [list(row.values()) for row in answers]

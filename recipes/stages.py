@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -25,7 +25,7 @@ class Standing:
     stage: int
     wanted: float
     updates: int
-    shares: deque[float] = field(repr=False)
+    shares: deque[float]
 
 
 class Stages:

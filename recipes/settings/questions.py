@@ -40,11 +40,11 @@ class QuestionsOptions(LearningOptions):
         tokens: tokens of an update, all documents together.
         segment: tokens of a segment.
         segments: how many a document has, stage by stage; 0 stands for one of facts alone.
-        promote_at: the share of questions answered that earns the next stage.
+        promote_at: the share of questions answered that earns the next stage, each task by itself.
         window: over how many updates.
         promote_after: the most updates of a stage, for tasks that are too hard to earn the next; null sets no bound.
-        piece: tokens of a stream between updates, which gradients flow through; after the last stage every second
-            update reads on in the streams, the others documents of all stages.
+        piece: tokens of a stream between updates, which gradients flow through; of tasks past the last stage
+            every second update reads on in the streams, the others documents of all stages.
         document: how many pieces a document in a stream has on average.
         facts: how many facts there are on average in a piece of a stream: from and to, each document its own number.
         decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing: not to be written;
