@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recurra.agents.hub import OnHub
-from recurra.agents.tokens import Bytes, Tokens, Vocabulary
+from recurra.agents.tokens import Bytes, NotText, Text, Tokens, Vocabulary
 from recurra.errors import UserError
 from recurra.memory import Memory, stack
 from recurra.memory import state as states
@@ -85,7 +85,7 @@ class Reader(OnHub, nn.Module):
         answers: bool = False,
     ) -> None:
         super().__init__()
-        self.tokens: Tokens = Bytes() if tokenizer is None else Vocabulary(tokenizer)
+        self.tokens: Tokens = (Text() if answers else Bytes()) if tokenizer is None else Vocabulary(tokenizer)
         vocabulary = vocabulary if tokenizer is None else self.tokens.size
         self.config: dict[str, Any] = {
             "memory": memory,
@@ -219,7 +219,7 @@ class Reader(OnHub, nn.Module):
         if len(state.read) != len(documents):
             raise UserError(f"the state is of {len(state.read)} documents, there are {len(documents)}")
         nothing = torch.zeros_like(state.read)
-        for rows, counts in self.encode(documents, begun=[bool(count) for count in state.read]):
+        for rows, counts in self.encode(documents, read=state.read.tolist()):
             tokens, present = padded(rows, state.read.device)
             at_once = max(1, AT_ONCE // len(rows))
             for part, there in zip(tokens.split(at_once, 1), present.split(at_once, 1), strict=True):
@@ -228,22 +228,21 @@ class Reader(OnHub, nn.Module):
             state = state._replace(read=state.read + torch.tensor(counts, device=state.read.device))
             yield state
 
-    def encode(
-        self, documents: list[Iterable[bytes]], *, begun: list[bool]
-    ) -> Iterator[tuple[list[Tensor], list[int]]]:
+    def encode(self, documents: list[Iterable[bytes]], *, read: list[int]) -> Iterator[tuple[list[Tensor], list[int]]]:
         """Turn documents into tokens, a piece of each at a time.
 
         A vocabulary sees a document as if a space stood before it, so that its first word is a word like any other.
 
         Args:
             documents: each cut anywhere.
-            begun: of each, whether what came before it has been read.
+            read: of each, how many bytes before these have been read.
 
         Yields:
             Of each document its next tokens ``(time,)``, none where it has ended, and how many bytes they are.
 
         Raises:
-            UserError: if the reader's tokens are no bytes, or what is read is no text.
+            UserError: if the reader's tokens are no bytes.
+            NotText: if what is read is no text.
         """
         if self.config["tokenizer"] is None and self.config["vocabulary"] != BYTES:
             raise UserError(
@@ -251,10 +250,10 @@ class Reader(OnHub, nn.Module):
             )
         words = self.config["tokenizer"] is not None
         device = self.head.weight.device
-        held = [b" " if words and not before else b"" for before in begun]
+        held = [b" " if words and not before else b"" for before in read]
         invented = [len(part) for part in held]
         sources = [iter(document) for document in documents]
-        going = [True] * len(sources)
+        going, at = [True] * len(sources), list(read)
         while any(going):
             found, counts = [], []
             for row, source in enumerate(sources):
@@ -266,8 +265,12 @@ class Reader(OnHub, nn.Module):
                     held[row] += piece
                     end = self.tokens.cut(held[row]) if going[row] else 0
                 text, held[row] = held[row][:end], held[row][end:]
-                found.append(torch.tensor(self.tokens.encode(text), dtype=torch.int32, device=device))
+                try:
+                    found.append(torch.tensor(self.tokens.encode(text), dtype=torch.int32, device=device))
+                except NotText as error:
+                    raise NotText(at[row] + error.at - invented[row], row) from None
                 counts.append(len(text) - (invented[row] if text else 0))
+                at[row] += counts[-1]
                 invented[row] = 0 if text else invented[row]
             if any(going) or any(counts):
                 yield found, counts
@@ -328,17 +331,22 @@ class Reader(OnHub, nn.Module):
         """Give the tokens of questions.
 
         Raises:
-            UserError: if there are questions and the reader was not trained to answer; or one is empty or too long.
+            UserError: if there are questions and the reader was not trained to answer; or one is empty, no text, or
+                longer than `LONGEST_QUESTION` tokens. It may span segments of a segment memory, as documents do.
         """
         if questions and not self.config["answers"]:
             raise UserError("this reader was not trained to answer questions: train one with recurra train babilong")
-        asked = [self.tokens.encode(f" {question.strip()}".encode()) for question in questions]
-        for question, tokens in zip(questions, asked, strict=True):
-            if not question.strip():
+        asked = []
+        for question in map(str.strip, questions):
+            said = f"{question[:40]}…" if len(question) > 40 else question
+            if not question:
                 raise UserError("a question is empty")
-            if len(tokens) > LONGEST_QUESTION:
-                said = f"{question.strip()[:40]}…"
-                raise UserError(f"a question has at most {LONGEST_QUESTION} tokens, {said!r} has {len(tokens)}")
+            try:
+                asked.append(self.tokens.encode(f" {question}".encode(errors="surrogateescape")))
+            except NotText as error:
+                raise UserError(f"the question {said!r} is no UTF-8 text: write it anew") from error
+            if len(asked[-1]) > LONGEST_QUESTION:
+                raise UserError(f"a question has at most {LONGEST_QUESTION} tokens, {said!r} has {len(asked[-1])}")
         return asked
 
     def fingerprint(self) -> str:

@@ -69,7 +69,7 @@ def trace(reader: Reader, pieces: Iterable[bytes], question: str, *, part: int =
         return reader.advance(tokens, state)
 
     with torch.no_grad():
-        for (tokens,), (count,) in reader.encode([_cut(pieces, part)], begun=[False]):
+        for (tokens,), (count,) in reader.encode([_cut(pieces, part)], read=[0]):
             if not len(tokens):
                 continue
             parts.append(tokens)

@@ -42,7 +42,7 @@ def tokenizer(env: QuestionsEnv, documents: list[Source]) -> str | None:
         return None
     if env.tokens == "bpe":
         return tokens.learn(words(documents, env.tasks), env.vocabulary)
-    if not Path(env.tokens).suffix:
+    if not Path(env.tokens).suffix and not Path(env.tokens).exists():
         raise UserError(f"env.tokens must be bpe, bytes or the path of a tokenizers file, got {env.tokens!r}")
     return tokens.read(env.tokens)
 

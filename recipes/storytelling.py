@@ -82,10 +82,11 @@ class Bank:
                 size += len(sentence)
                 if size > LARGEST_BANK:
                     break
+        smallest = np.min_scalar_type(tokens.size)
         if isinstance(tokens, Vocabulary):
-            self._sentences = [np.array(found, np.uint16) for found in tokens.encode_all(texts)]
+            self._sentences = [np.array(found, smallest) for found in tokens.encode_all(texts)]
         else:
-            self._sentences = [np.array(tokens.encode(text.encode()), np.uint16) for text in texts]
+            self._sentences = [np.array(tokens.encode(text.encode()), smallest) for text in texts]
 
     def __len__(self) -> int:
         """How many sentences there are."""
@@ -98,8 +99,10 @@ class Bank:
 
     @cached_property
     def spaces(self) -> set[int]:
-        """The tokens that a word can begin with: those that begin with a space."""
-        return {token for token in range(self.tokens.size) if self.tokens.decode([token]).startswith(" ")}
+        """The tokens that a word can begin with: those before which there is a space, after another word."""
+        (word, *_), decode = self.tokens.encode(b" a"), self.tokens.decode
+        before = decode([word])
+        return {token for token in range(self.tokens.size) if decode([word, token])[len(before) :].startswith(" ")}
 
     def mixed(self, sentence: list[int], words: str, rng: Random) -> list[int]:
         """Put words between two of a sentence's; at its end where its tokens do not tell words apart."""
