@@ -64,7 +64,7 @@ class PretrainedReader(Reader):
             raise UserError(f"{name}: no pretrained language model with a tokenizer: {first_line(error)}") from error
         reader = cls.__new__(cls)
         nn.Module.__init__(reader)
-        reader._take_up(network, network.config.to_dict(), tokenizer, memory, memory_options, answers)
+        reader._take_up(network.train(), network.config.to_dict(), tokenizer, memory, memory_options, answers)
         return reader
 
     def _take_up(

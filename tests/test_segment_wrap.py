@@ -172,12 +172,34 @@ def test_all_of_it_is_trained_and_saved(kind):
     assert torch.equal(other(text)[0], model(text)[0])
 
 
+def small(family, **options):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=VOCABULARY, hidden_size=8, intermediate_size=12, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, bos_token_id=0, eos_token_id=1, pad_token_id=2, **options,
+    )  # fmt: skip
+    return getattr(transformers, f"{family}ForCausalLM")(config)
+
+
+@pytest.mark.parametrize("family", ["Mistral", "Qwen2"])
+def test_relatives_of_llama(family):
+    model = disturbed(small(family))
+    text = tokens(2, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(wrap(model, "armt", slots=2, segment=16)(text)[0], model(text).logits)
+
+
 def test_what_cannot_be_wrapped_is_said_in_one_line():
+    sizes = {"segment": 16, "slots": 2}
     cases = {
         "of kind rmt or armt, got 'armtt'; did you mean 'armt'": dict(model=gpt2(), kind="armtt"),
         "Linear is no causal language model": dict(model=nn.Linear(2, 2)),
         "GPT2Model is no causal language model": dict(model=gpt2().base_model),
         "66 tokens long, the model has 64 positions": dict(model=gpt2(), segment=62, slots=2),
+        "20 tokens long, the model sees 8 tokens back": dict(model=small("Mistral", sliding_window=8), **sizes),
+        "GraniteForCausalLM is not of the GPT-2 or Llama": dict(model=small("Granite", logits_scaling=8.0), **sizes),
+        "rmt of a language model has no option 'slot'; did you mean 'slots'": dict(model=gpt2(), slot=1, **sizes),
+        "has no option 'layers'": dict(model=gpt2(), layers=5, **sizes),
     }
     for message, arguments in cases.items():
         with pytest.raises(UserError, match=message) as caught:

@@ -43,6 +43,8 @@ class Pretrained(nn.Module):
         self.head = getattr(config, "head_dim", None) or self.dim // config.num_attention_heads
         self.kv_dim = heads * self.head
         self.positions: int | None = getattr(config, "max_position_embeddings", None)
+        sliding = any("sliding" in kind for kind in getattr(config, "layer_types", None) or ["sliding"])
+        self.window: int | None = getattr(config, "sliding_window", None) if sliding else None
         embedding = model.get_input_embeddings()
         self.parts = nn.ModuleDict({name: part for name, part in base.named_children() if part is not embedding})
         self._base: tuple[Any] = (base,)  # in a tuple: its embeddings are not ours

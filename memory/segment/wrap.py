@@ -1,5 +1,6 @@
 """Memory for pretrained language models: their weights, read segment by segment."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -9,10 +10,15 @@ from recurra.errors import UserError, nearest
 from recurra.memory import state as states
 from recurra.memory.segment.armt import ARMT
 from recurra.memory.segment.parts import SegmentState
+from recurra.memory.segment.places import view
 from recurra.memory.segment.pretrained import Pretrained
 from recurra.memory.segment.rmt import RMT
 
 KINDS: dict[str, type[RMT] | type[ARMT]] = {"rmt": RMT, "armt": ARMT}
+
+
+#: Options of memories that are of our own backbone, for which the model stands here.
+BACKBONE = {"dim", "backbone", "layers", "heads", "kv_heads", "expansion", "cache", "diagonal"}
 
 
 class LanguageModel(nn.Module):
@@ -149,16 +155,20 @@ def wrap(model: Any, kind: str = "rmt", *, slots: int = 8, segment: int = 512, *
         **options: further ones of `RMT` or `ARMT`: ``horizon``, ``replay``, ``key_dim`` and so on.
 
     Raises:
-        UserError: if the model is of another kind, or a segment with its memory is longer than it has positions.
+        UserError: if the model is of another kind, a segment with its memory is longer than it has positions or than
+            its attention reaches, or there is no such option.
     """
     if kind not in KINDS:
         raise UserError(f"memory for a language model is of kind rmt or armt, got {kind!r}; {nearest(kind, KINDS)}")
+    known = inspect.signature(KINDS[kind]).parameters.keys() - BACKBONE
+    for option in options.keys() - known:
+        raise UserError(f"memory {kind} of a language model has no option {option!r}; {nearest(option, known)}")
     backbone = Pretrained(model)
     longest = segment + slots * (2 if kind == "rmt" else 1)
-    if backbone.positions is not None and longest > backbone.positions:
-        raise UserError(
-            f"a segment with its memory is {longest} tokens long, the model has {backbone.positions} positions"
-        )
+    for name, most in (("has {} positions", backbone.positions), ("sees {} tokens back", backbone.window)):
+        if most is not None and longest > most:
+            raise UserError(f"a segment with its memory is {longest} tokens long, the model {name.format(most)}")
+    _check(model, backbone)
     memory = KINDS[kind](backbone.dim, slots=slots, segment=segment, backbone=backbone, **options)
     embeddings = model.get_input_embeddings().weight.detach()
     learnt = memory.initial if isinstance(memory, RMT) else memory.tokens
@@ -166,3 +176,28 @@ def wrap(model: Any, kind: str = "rmt", *, slots: int = 8, segment: int = 512, *
         learnt.mul_(embeddings.float().std())
     memory.to(embeddings)
     return LanguageModel(model, memory)
+
+
+@torch.no_grad()
+def _check(model: Any, backbone: Pretrained) -> None:
+    """Make sure that embeddings, layers and head, put together, say what the model says.
+
+    Raises:
+        UserError: if something of the model's own stands between them, such as a scale of its logits.
+    """
+    tokens = torch.arange(4, device=model.get_input_embeddings().weight.device).unsqueeze(0)
+    seen = view(tokens, torch.ones_like(tokens, dtype=torch.bool), 4, anew=True)
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        wanted = model(tokens).logits
+        hidden, _ = backbone(model.get_input_embeddings()(tokens), seen, None)
+        found = model.get_output_embeddings()(hidden)
+    finally:
+        for part, training in modes:
+            part.training = training
+    tolerance = 1e-3 if wanted.dtype in (torch.float32, torch.float64) else 5e-2
+    if not torch.allclose(found, wanted, rtol=0, atol=tolerance * float(wanted.abs().max())):
+        raise UserError(
+            f"{type(model).__name__} is not of the GPT-2 or Llama family: its logits are more than what its head gives"
+        )
