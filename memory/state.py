@@ -82,21 +82,35 @@ def nbytes(state: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for _, tensor in fields(state))
 
 
-def save(state: Any, path: str | os.PathLike[str], *, of: str | None = None) -> None:
+def save(
+    state: Any, path: str | os.PathLike[str], *, of: str | None = None, notes: Mapping[str, str] | None = None
+) -> None:
     """Write a state to a safetensors file, which is there whole or not at all.
 
     Args:
         state: the state.
         path: the file.
         of: a name of the model whose state it is, for `load` to compare.
+        notes: what else is to be known of it; see `notes`.
 
     Raises:
         OSError: if the file cannot be written; one that was there is left as it was.
     """
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in fields(state)}
+    header = {**(notes or {}), **_FORMAT, **({} if of is None else {"of": of})}
     with whole(path) as scratch:
-        scratch.write_bytes(to_bytes(tensors, metadata=_FORMAT | ({} if of is None else {"of": of})))
+        scratch.write_bytes(to_bytes(tensors, metadata=header))
+
+
+def notes(path: str | os.PathLike[str]) -> dict[str, str] | None:
+    """Give what was noted of a state when it was saved, its format and model among it; None of what is no state."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    return header if header.get("format") == _FORMAT["format"] else None
 
 
 def load(path: str | os.PathLike[str], like: State, *, of: str | None = None) -> State:
@@ -122,11 +136,12 @@ def load(path: str | os.PathLike[str], like: State, *, of: str | None = None) ->
                 raise UserError(f"{path} is no state file: states are written by recurra.memory.state.save")
             if header.get("version") != _FORMAT["version"]:
                 raise UserError(
-                    f"{path} is of state format {header.get('version')}, this version reads {_FORMAT['version']}"
+                    f"{path} is of state format {header.get('version')}, this version reads {_FORMAT['version']}: make "
+                    "it anew"
                 )
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise UserError(f"{path} is damaged or no safetensors file: {error}; make it anew") from error
     expected = dict(fields(like))
     if found.keys() != expected.keys():
         raise UserError(
@@ -145,5 +160,5 @@ def load(path: str | os.PathLike[str], like: State, *, of: str | None = None) ->
     if of is not None and header.get("of", of) != of:
         raise UserError(f"{path} is the state of another model, though of the same form: use that one")
     if len({tensor.shape[0] for tensor in found.values()}) > 1:
-        raise UserError(f"{path} is damaged: its fields are of different numbers of streams")
+        raise UserError(f"{path} is damaged: its fields are of different numbers of streams; make it anew")
     return rebuild(found, like)

@@ -1,6 +1,5 @@
 """Measuring readers that answer: BABILong's grid of tasks by lengths, with depth, speed and memory."""
 
-import inspect
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -23,6 +22,9 @@ PIECE = 1 << 15
 
 #: The lengths of the grid where none are named, in GPT-2 tokens.
 LENGTHS = ["0", "1k", "4k", "16k"]
+
+#: What can be asked for, by ``env`` and ``grid``.
+OPTIONS = {"task", "length", "depth", "questions", "held_out"}
 
 #: Into how many equal parts a document is divided where accuracy is told by depth.
 DEPTHS = 5
@@ -130,6 +132,8 @@ def evaluate(
     computing = devices.precision(precision, where)
     usual = asdict(QuestionsEnv())  # of a reader outside its run's folder the recipe is not known
     loaded = [(run, reader, {**usual, **known}) for run in runs for reader, known in [loading.answerer(run)]]
+    for option in sorted({*env, *grid} - OPTIONS):
+        raise UserError(f"babilong has no option {option!r}; {nearest(option, OPTIONS)}")
     if data is not None and (env or grid):
         raise UserError("the published sets are read as they are: leave --env and --grid out with --data")
     given = {} if data is None else babilong.load(data)
@@ -173,10 +177,6 @@ def _grid(env: dict[str, Any], grid: dict[str, list[Any]], trained: dict[str, An
 
 
 def _task(options: dict[str, Any], seed: int) -> Babilong:
-    known = {"task", "length", "depth", "questions", "held_out"}
-    passed = {name for name in options if name not in inspect.signature(QuestionsEnv).parameters} | {"held_out"}
-    for option in passed - known:
-        raise UserError(f"babilong has no option {option!r}; {nearest(option, known)}")
     depth = options.get("depth", [0, 1])
     if not (isinstance(depth, list | tuple) and len(depth) == 2 and all(isinstance(x, int | float) for x in depth)):
         raise UserError(f"depth must be two shares of the document, such as [0.2,0.4], got {depth!r}")

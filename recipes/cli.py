@@ -75,18 +75,18 @@ def _choices() -> Answer:
 
 def train(arguments: list[str]) -> Answer:
     """Train what a recipe says: a shipped recipe's name or a YAML file, and settings on top of it."""
-    parser = _parser("train", train)
+    parser = _Parser(prog="recurra train", description=train.__doc__, allow_abbrev=False)
     parser.usage = "recurra train RECIPE [--resume auto|RUN] [--root DIR] [--json] [--setting value ...]"
     parser.epilog = "The settings of a recipe: recurra train RECIPE --help"
     parser.add_argument("recipe", help="a shipped recipe's name (see recurra recipes) or the path of a YAML file")
-    parser.add_argument("--resume", help="auto: the newest unfinished run of the recipe; or a run's folder")
-    parser.add_argument("--root", default="runs", help="where run folders are made (default: runs)")
+    _add_beside_settings(parser)
     named = bool(arguments) and not arguments[0].startswith("-")
     asks_help = {"-h", "--help"} & set(arguments)
     from recurra.recipes import settings
 
     if named and asks_help:
-        settings.read(settings.find(arguments[0]), ["--help"], prog=f"recurra train {arguments[0]}")
+        settings.show_help(settings.find(arguments[0]), f"recurra train {arguments[0]}", add=_add_beside_settings)
+        raise SystemExit(0)
     if not named and not asks_help:
         raise UserError("name a recipe first: recurra train RECIPE; recurra recipes lists the shipped ones")
     options, overrides = parser.parse_known_args(arguments)
@@ -109,6 +109,13 @@ def train(arguments: list[str]) -> Answer:
         else []
     )
     return result, [_table(rows), *best, f"next: {result['next']}"]
+
+
+def _add_beside_settings(parser: argparse.ArgumentParser) -> None:
+    """Add what `recurra train` takes beside a recipe's settings."""
+    parser.add_argument("--resume", help="auto: the newest unfinished run of the recipe; or a run's folder")
+    parser.add_argument("--root", default="runs", help="where run folders are made; default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def evaluate(arguments: list[str]) -> Answer:
@@ -250,21 +257,34 @@ def read(arguments: list[str]) -> Answer:
     from recurra.recipes.streaming import read as stream
 
     options["questions"], options["answers_every"] = options.pop("question"), options.pop("answers_as_you_go")
-    result = stream(options.pop("documents"), write=options.pop("continue"), console=Console(), **options)
-    names = ("path", "bytes", "tokens", "bits_per_byte")
-    rows = [{name: row[name] for name in names} for row in result["documents"]]
-    answers = [
-        {"path": row["path"], "after tokens": answer["at"], "question": answer["question"], "answer": answer["answer"]}
-        for row in result["documents"]
-        for answer in row["answers"]
-    ]
+    done: list[dict[str, Any]] = []
+    try:
+        result = stream(
+            options.pop("documents"), write=options.pop("continue"), console=Console(), each=done.append, **options
+        )
+    except (UserError, OSError, KeyboardInterrupt):
+        for part in _read(done):
+            _say(part)
+        raise
     said = (
         f"{result['tokens_per_second']:,.0f} tokens/s, state {result['state_bytes']:,} bytes, "
         f"memory at most {result['peak_rss_bytes']:,} bytes"
     )
-    parts: list[Any] = [_table(rows), *([_table(answers)] if answers else []), said]
     page = [f"where it was read: {result['trace']}"] if "trace" in result else []
-    return result, [*parts, *page, *([result["written"]] if "written" in result else [])]
+    written = [result["written"]] if "written" in result else []
+    return result, [*_read(result["documents"]), said, *page, *written]
+
+
+def _read(documents: list[dict[str, Any]]) -> list[Table]:
+    """Give tables of what came of documents."""
+    names = ("path", "bytes", "tokens", "bits_per_byte")
+    answers = [
+        {"path": row["path"], "after tokens": answer["at"], "question": answer["question"], "answer": answer["answer"]}
+        for row in documents
+        for answer in row["answers"]
+    ]
+    rows = [{name: row[name] for name in names} for row in documents]
+    return [_table(part) for part in (rows, answers) if part]
 
 
 def record(arguments: list[str]) -> Answer:
@@ -413,10 +433,8 @@ def main(arguments: list[str] | None = None) -> int:
             if as_json:
                 print(json.dumps(result))
             else:
-                # What is read by a program, or from a file, is not cut to the width of a window.
-                console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000)
                 for part in parts:
-                    console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
+                    _say(part)
         return 0
     except SystemExit as end:  # a parser's, after --help or --print_config
         return int(end.code or 0)
@@ -451,6 +469,12 @@ def _help() -> None:
     print("usage: recurra COMMAND [--help] [--debug]\n\nRecurrent memory for streams.\n")
     for name, function in COMMANDS.items():
         print(f"  {name:<10}{(function.__doc__ or '').splitlines()[0]}")
+
+
+def _say(part: Any) -> None:
+    """Print a text or a table; what is read by a program, or from a file, is not cut to the width of a window."""
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000)
+    console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -211,6 +211,9 @@ def _build_recalling(recipe: RecallRecipe, network: dict[str, Any]) -> Recalling
 
 def _build_questions(recipe: QuestionsRecipe, network: dict[str, Any]) -> Questions:
     documents = expand(recipe.env.documents)
+    shared = {source.name for source in documents} & {source.name for source in expand(recipe.env.held_out)}
+    if shared:
+        raise UserError(f"{min(shared)} is learnt from and measured by: leave it out of env.documents or env.held_out")
     reader: Reader
     if recipe.pretrained is None:
         reader = Reader(**network, tokenizer=tokenizer(recipe.env, documents), answers=True)

@@ -18,7 +18,7 @@ SMALL += ["--memory_options.heads", "1", "--threads", "1"]
 SMALL_READER = ["--steps", "2000", "--reading.streams", "4", "--reading.piece", "64", "--dim", "8", "--layers", "1"]
 SMALL_READER += ["--memory_options.heads", "1", "--held_out", "[]", "--threads", "1"]
 SMALL_ANSWERER = ["--steps", "512", "--memory", "min_gru", "--memory_options", "{closing: true}", "--dim", "8"]
-SMALL_ANSWERER += ["--layers", "1", "--env.documents", "['text:shakespeare/macbeth']", "--env.vocabulary", "300"]
+SMALL_ANSWERER += ["--layers", "1", "--env.documents", "['text:shakespeare/hamlet']", "--env.vocabulary", "300"]
 SMALL_ANSWERER += ["--reading.streams", "4", "--reading.tokens", "256", "--reading.piece", "64", "--threads", "1"]
 SMALL_ANSWERER += ["--reading.segment", "32", "--reading.segments", "[0,1]", "--evaluation.episodes", "0"]
 ASKED = ["--question", "Where is Mary?"]
@@ -370,6 +370,7 @@ MISTAKES = {
     "run that is finished": (["train", "tmaze", "--resume", "{agent}"], "is finished"),
     "runs in a file": (["train", "tmaze", "--root", "list.yaml"], "list.yaml"),
     "state that is a folder": (["read", "list.yaml", "--reader", "{reader}", "--state-out", "."], "is a folder"),
+    "state over what is mine": (["read", "list.yaml", "--reader", "{reader}", "--state-out", "zeros"], "is no state"),
     "temperature below 0": (["read", "list.yaml", "--reader", "{reader}", "--temperature", "-1"], "temperature"),
     "pieces of nothing": (["read", "list.yaml", "--reader", "{reader}", "--piece", "0"], "piece must be"),
     "unknown device to read on": (["read", "list.yaml", "--reader", "{reader}", "--device", "tpu"], "device must be"),
@@ -377,10 +378,17 @@ MISTAKES = {
     "missing document to ask about": (["read", "nowhere.txt", "--reader", "{answerer}", *ASKED], "nowhere.txt"),
     "empty document to ask about": (["read", "empty.txt", "--reader", "{answerer}", *ASKED], "empty.txt is empty"),
     "binary document": (["read", "binary", "--reader", "{answerer}", *ASKED], "binary: this is no UTF-8 text"),
-    "document with bytes 0": (["read", "zeros", "--reader", "{answerer}", *ASKED], "zeros: this is no text"),
+    "document with bytes 0": (
+        ["read", "zeros", "--reader", "{answerer}", *ASKED],
+        "zeros: this is no UTF-8 text: byte 1 ",
+    ),
     "question that is too long": (
         ["read", "list.yaml", "--reader", "{answerer}", "--question", "where " * 500],
         "a question has at most 256 tokens",
+    ),
+    "question that is no text": (
+        ["read", "list.yaml", "--reader", "{answerer}", "--question", "Wh\udcff"],
+        "the question 'Wh\\udcff' is no UTF-8 text",
     ),
     "question that is empty": (["read", "list.yaml", "--reader", "{answerer}", "--question", " "], "is empty"),
     "question to a reader that foretells": (
@@ -452,7 +460,7 @@ def test_mistakes(mistake, home, capsys, monkeypatch):
     assert said.err.startswith("recurra: error: ")
     assert said.err.count("\n") == 1
     assert expected in said.err
-    assert sorted(path.name for path in Path().iterdir()) == sorted(files)
+    assert {path.name: path.read_bytes().decode("latin-1") for path in Path().iterdir()} == files
 
 
 def test_debug_shows_where():

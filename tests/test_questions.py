@@ -22,7 +22,7 @@ from recurra.errors import UserError
 from recurra.memory import build as build_memory
 from recurra.memory import gates
 from recurra.memory import state as states
-from recurra.recipes import evaluate, gridreport, parsing, read, settings, train
+from recurra.recipes import cli, evaluate, gridreport, parsing, read, settings, train
 from recurra.recipes.answering import answers, by_depth
 from recurra.recipes.loading import reader as load_reader
 from recurra.recipes.questions import judged
@@ -193,14 +193,40 @@ def test_stages_then_streams(run):
     assert streamed == [False, False, False, True]
 
 
-@pytest.mark.parametrize("memory", ["none", "gru", "lstm", "gated_delta_net", "window", "titans", "mamba2"])
+SEGMENTS = ["rmt", "armt", "transformer_xl"]
+
+
+@pytest.mark.parametrize("memory", ["none", "gru", "lstm", "gated_delta_net", "window", "titans", "mamba2", *SEGMENTS])
 def test_any_memory_learns(memory, tmp_path):
-    options = {**SMALL, "memory": memory, "memory_options": {}, "reading.write_penalty": 0, "evaluation.episodes": 1}
+    own = {"segment": 16} if memory in SEGMENTS else {}
+    options = {**SMALL, "memory": memory, "memory_options": own, "reading.write_penalty": 0, "evaluation.episodes": 1}
     result = train("babilong", root=str(tmp_path), **options)
     assert result["metrics"]["held_out_accuracy"] in (0, 1)
     before = module(**options).agent.state_dict()
     after = load_reader(result["run"]).state_dict()
     assert all(not torch.equal(before[name], after[name]) for name in before if "memory" in name and "weight" in name)
+
+
+def test_it_learns_with_a_vocabulary_of_yours(run, tmp_path):
+    path = tmp_path / "words"
+    path.write_text(load_reader(run).config["tokenizer"])
+    reader = module(**{"env.tokens": str(path)}).agent
+    assert reader.config["tokenizer"] == path.read_text()
+
+
+def test_vocabularies_of_any_size():
+    class Words(Bytes):
+        size = 70_000
+
+        def encode(self, text):
+            return [69_000 + byte for byte in text]
+
+        def decode(self, tokens):
+            return bytes(token - 69_000 for token in tokens if 0 <= token - 69_000 < 256).decode(errors="replace")
+
+    bank = Bank(expand("text:shakespeare/phoenix_and_the_turtle"), Words())
+    assert Words().decode(next(bank.prose(Random(0)))).startswith(" ")
+    assert bank.spaces == {69_000 + ord(" ")}
 
 
 def module(**options):
@@ -412,6 +438,49 @@ def test_stopped_in_the_middle_and_resumed(run, book, tmp_path):
         torch.testing.assert_close(tensor, load_file(whole)[name], rtol=1e-4, atol=1e-5)
 
 
+def test_only_the_document_that_was_stopped_is_resumed(run, book, tmp_path):
+    state, other = str(tmp_path / "state"), tmp_path / "other.txt"
+    content = book.read_bytes()
+    other.write_bytes(content[:3000] + b"!" + content[3001:])
+    half = tmp_path / "half.txt"
+    half.write_bytes(content[:4000])
+    read(str(half), reader=run, state_out=state)
+    with pytest.raises(UserError, match=r"other.txt is not the document that .*state was saved in"):
+        read(str(other), reader=run, state_in=state, resume=True)
+    half.write_bytes(content[1:4001])
+    with pytest.raises(UserError, match=r"half.txt is not the document"):
+        read(str(half), reader=run, state_in=state, resume=True)
+    # A second document that continues the first: of it alone what was read is skipped, and counted.
+    read(str(half), reader=run, state_in=state, state_out=state)
+    half.write_bytes(content[1:4001] + b" and more")
+    (row,) = read(str(half), reader=run, state_in=state, resume=True, state_out=state)["documents"]
+    assert row["bytes"] == 4009
+    assert int(states.load(state, like=load_reader(run).initial_state(1)).read) == 8009
+
+
+def test_a_state_takes_the_place_of_a_state_alone(run, book, tmp_path):
+    precious = tmp_path / "notes"
+    for path in (book, precious):
+        path.touch()
+        before = path.write_bytes(b"what is mine ") and path.read_bytes()
+        with pytest.raises(UserError, match="is there, and is no state: name a new file for --state-out"):
+            read(str(book), reader=run, state_out=str(path))
+        assert path.read_bytes() == before
+    (tmp_path / "empty").touch()
+    for _ in range(2):
+        read(str(book), reader=run, state_out=str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_answers_are_not_lost_where_another_document_is_no_text(run, book, tmp_path, capsys, at_once):
+    (tmp_path / "broken").write_bytes(b"all is well " * 9000 + b"\xff")
+    command = ["read", *[str(book)] * at_once, str(tmp_path / "broken"), "--reader", run, "--question", QUESTIONS[0]]
+    assert cli.main([*command, "--at-once", str(at_once)]) == 2
+    told = capsys.readouterr()
+    assert told.out.count(QUESTIONS[0]) == at_once
+    assert f"{tmp_path / 'broken'}: this is no UTF-8 text: byte 108,000 is none" in told.err
+
+
 def test_answers_as_it_goes(run, book):
     (row,) = read(str(book), reader=run, questions=QUESTIONS[:1], answers_every=1000)["documents"]
     at = [answer["at"] for answer in row["answers"]]
@@ -465,6 +534,7 @@ def test_a_reader_with_a_vocabulary_is_saved_with_it(run):
 
 
 def test_mistakes_are_told(run, book, tmp_path):
+    (tmp_path / "nothing").touch()
     plain = Reader(memory="gru", dim=8, layers=1)
     with pytest.raises(UserError, match="was not trained to answer"):
         plain.ask(["Where is Mary?"], plain.initial_state(1))
@@ -472,6 +542,13 @@ def test_mistakes_are_told(run, book, tmp_path):
         read(str(book), reader=run, write=5)
     with pytest.raises(UserError, match="babilong has no option 'lenght'; did you mean 'length'"):
         evaluate(run, env={"lenght": "4k"})
+    with pytest.raises(UserError, match="babilong has no option 'tasks'; did you mean 'task'"):
+        evaluate(run, env={"tasks": "qa6"})
+    with pytest.raises(UserError, match="babilong has no option 'vocabulary'"):
+        evaluate(run, grid={"vocabulary": [300, 400]})
+    read(str(tmp_path / "nothing"), reader=run, state_out=str(tmp_path / "unread"))
+    with pytest.raises(UserError, match="of which nothing was read"):
+        read([], reader=run, questions=QUESTIONS, state_in=str(tmp_path / "unread"))
     with pytest.raises(UserError, match="leave --env and --grid out with --data"):
         evaluate(run, env={"length": "4k"}, data=str(book))
     with pytest.raises(UserError, match="videos are of agents that act"):
@@ -481,6 +558,7 @@ def test_mistakes_are_told(run, book, tmp_path):
         ({"env.tasks": []}, "names no task"),
         ({"env.tokens": "words"}, "env.tokens must be bpe, bytes or the path"),
         ({"env.tokens": "none.json"}, "no such tokenizer file"),
+        ({"env.held_out": ["text:shakespeare/macbeth"]}, "macbeth is learnt from and measured by"),
         ({"reading.segments": [2, 1]}, "must be numbers that grow"),
         ({"reading.segments": [64]}, "must hold the longest documents"),
         ({"reading.streams": 3}, "must be reading.tokens"),

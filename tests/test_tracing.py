@@ -83,7 +83,7 @@ def test_an_evaluation_shows_traces_in_its_report(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["read", "-", "--reader", "babilong-qa1", "--question", "Where?", "--trace", "x"], "it needs files"),
+        (["read", "-", "--reader", "babilong-qa1", "--question", "Where?", "--trace", "x"], "save it to a file first"),
         (["read", "text:test", "--reader", "babilong-qa1", "--trace", "x"], "a question"),
         (["eval", "babilong-qa1", "--trace"], "--report DIR"),
         (["eval", "babilong-qa7"], "did you mean 'babilong-qa1'"),

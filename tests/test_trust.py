@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,11 @@ from safetensors.torch import load_file
 
 from recurra import agents
 from recurra.agents import Reader
+from recurra.envs.documents import expand
+from recurra.envs.documents.babilong import Babilong
 from recurra.errors import UserError
 from recurra.memory import state as states
-from recurra.recipes import cli, train
+from recurra.recipes import cli, read, train
 
 SMALL = {"steps": 4 * 64, "environments": 4, "ppo.rollout": 16, "ppo.sequence": 16, "dim": 8, "memory": "gru"}
 SMALL |= {"threads": 1, "checkpoint_every": 1, "curriculum": None}
@@ -185,15 +188,45 @@ def test_ctrl_c_while_a_reader_trains(tmp_path: Path, reader: Path) -> None:
     assert saved["reading"]["done"] == (run / "metrics.csv").read_text().count("\n") - 1
 
 
-def test_ctrl_c_while_reading_keeps_the_state(tmp_path: Path, reader: Path) -> None:
-    (tmp_path / "book").write_text("It was the best of times, it was the worst of times. " * 40_000)
-    out, book = tmp_path / "state", str(tmp_path / "book")
-    command = ["read", book, "--reader", str(reader), "--state-out", str(out), "--piece", "2000"]
+def test_ctrl_c_while_reading_keeps_the_state(tmp_path: Path, reader: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "a book").write_text("It was the best of times, it was the worst of times. " * 10_000)
+    (tmp_path / "another").write_text("Call me Ishmael. " * 9)
+    out, books = tmp_path / "its state", [str(tmp_path / name) for name in ("a book", "another")]
+    command = ["read", *books, "--reader", str(reader), "--state-out", str(out), "--piece", "2000"]
     status, said = interrupted(command, out.is_file)
     assert status == 130
     state = states.load(out, like=agents.load(reader).initial_state(1))
-    assert f"stopped after {int(state.read):,} bytes of {book}; go on with recurra read {book} --state-in {out}" in said
-    assert 0 < int(state.read) < 2_120_000
+    assert 0 < int(state.read) < 530_000
+    stopped, then = said.split("; go on with recurra ")
+    assert stopped == f"recurra: stopped after {int(state.read):,} bytes of {books[0]}"
+    capsys.readouterr()
+    assert cli.main([*shlex.split(then), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["documents"]
+    assert [row["bytes"] for row in found] == [530_000, 153]
+    whole = read(books, reader=str(reader))["documents"]
+    assert [row["bits_per_byte"] for row in found] == pytest.approx([row["bits_per_byte"] for row in whole], rel=1e-3)
+
+
+def test_killed_while_it_reads_and_gone_on_with(tmp_path: Path) -> None:
+    book, out = tmp_path / "book", tmp_path / "state"
+    made = Babilong("qa1", expand("text:test"), length=300_000, seed=5).document(0)
+    book.write_bytes(b"".join(made.pieces()))
+    asked, reader = [question.text for question in made.questions], "babilong-qa1"
+    command = [sys.executable, "-m", "recurra.recipes.cli", "read", str(book), "--reader", reader, "--piece", "4000"]
+    process = subprocess.Popen([*command, "--state-out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not out.is_file():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    agent, (source,) = agents.load(reader), expand(str(book))
+    state = states.load(out, like=agent.initial_state(1))
+    assert 0 < int(state.read) < 300_000
+    same = next(one for one in agent.stream(source.pieces(4000)) if one.read == state.read)
+    assert all(torch.equal(tensor, dict(states.fields(same))[name]) for name, tensor in states.fields(state))
+    (told,) = read(str(book), reader=reader, questions=asked, state_in=str(out), resume=True)["documents"]
+    (whole,) = read(str(book), reader=reader, questions=asked)["documents"]
+    assert told == whole
 
 
 def test_ctrl_c_while_evaluating(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
