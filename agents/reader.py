@@ -358,9 +358,24 @@ class Reader(OnHub, nn.Module):
 
     @torch.inference_mode()
     def write(
-        self, count: int, state: ReaderState | None = None, *, temperature: float = 1.0, seed: int = 0
+        self, count: int, state: ReaderState | None = None, *, temperature: float = 0.8, seed: int = 0
     ) -> tuple[bytes, ReaderState]:
-        """Go on with a text by ``count`` bytes, drawn at ``temperature`` (0: always the likeliest)."""
+        """Go on with a text.
+
+        Args:
+            count: how many tokens to write, which are bytes where the reader has no vocabulary.
+            state: after what is gone on with, of one stream; None begins a text.
+            temperature: of drawing; 0 takes the likeliest.
+            seed: of drawing.
+
+        Returns:
+            What was written, and the state after it.
+
+        Raises:
+            UserError: if the temperature is below 0, the state is of several streams, or the reader answers questions.
+        """
+        if state is not None and len(state.read) != 1:
+            raise UserError(f"a text is gone on with from the state of one stream, got one of {len(state.read)}")
         if temperature < 0:
             raise UserError(f"temperature must be at least 0, got {temperature}")
         if self.config["answers"] and count:

@@ -66,8 +66,8 @@ def read(
             holds a state.
         resume: the first document is the one that the state was saved in: skip what was read of it, and count on.
         trace: a folder for a page that shows where in its document each answer was read; see `recurra.agents.tracing`.
-        write: how many bytes to go on writing after the last document.
-        temperature: of writing; 0 takes the likeliest byte.
+        write: how many tokens to go on writing after the last document; bytes, of a reader of bytes.
+        temperature: of writing; 0 takes the likeliest.
         seed: of writing.
         piece: bytes between looks at the state, and between writes of it.
         device: cpu, cuda or auto.

@@ -89,6 +89,8 @@ def test_writes_what_it_finds_likely():
     assert model.write(20, seed=1)[0] == model.write(20, seed=1)[0] != model.write(20, seed=2)[0]
     with pytest.raises(UserError, match="temperature"):
         model.write(1, temperature=-1)
+    with pytest.raises(UserError, match="the state of one stream, got one of 2"):
+        model.write(1, model.initial_state(2))
 
 
 def test_a_batch_is_no_stream():
