@@ -15,10 +15,12 @@ def spanned(value: Any, interval: list[float] | None) -> str:
 def shown(value: Any) -> str:
     """Write a figure as tables do.
 
-    >>> shown(0.98765), shown(12_000), shown(None)
-    ('0.988', '12,000', '–')
+    >>> shown(0.98765), shown(12_000), shown(3e-16), shown(None)
+    ('0.988', '12,000', '3e-16', '–')
     """
     if isinstance(value, float):
+        if 0 < abs(value) < 5e-4:
+            return f"{value:.0e}"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
