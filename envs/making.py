@@ -23,6 +23,9 @@ from recurra.errors import UserError, nearest
 _HOMES = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid", "popgym-": "popgym", "ALE/": "ale_py"}
 """Packages that register their ids when imported, by how the ids begin."""
 
+_EXTRA = ("minigrid", "popgym")
+"""Those of them that come with the extra ``envs``."""
+
 _CELLS = ("MiniGrid-", "BabyAI-")
 """How the ids of environments begin whose views are `recurra.envs.cells.Cells`."""
 
@@ -111,7 +114,8 @@ def _telling(id: str, options: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UserError(f"{id} needs the package {error.name!r}, which is not installed") from error
+        how = ": pip install 'recurra[envs]'" if error.name in _EXTRA else ""
+        raise UserError(f"{id} needs the package {error.name!r}, which is not installed{how}") from error
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id}: {error}") from error
     except UserError:
@@ -124,7 +128,9 @@ def _telling(id: str, options: dict[str, Any]) -> Iterator[None]:
             given = ", ".join(f"{name}={value!r}" for name, value in options.items())
             raise UserError(f"{id} cannot be made with {given}: {' '.join(str(error).split())}") from error
         taken = set(inspect.signature(_creator(_find(id))).parameters) - {"num_envs", "args", "kwargs"}
-        raise UserError(f"{id} takes no option {refused[1]!r}: {nearest(refused[1], taken)}") from error
+        map = options["options"] if isinstance(options.get("options"), dict) else {}
+        told = f"it is its map's, options.{refused[1]}" if refused[1] in map else nearest(refused[1], {*taken, *map})
+        raise UserError(f"{id} takes no option {refused[1]!r}: {told}") from error
 
 
 def _batched(spec: EnvSpec) -> bool:

@@ -20,9 +20,6 @@ from recurra.files import whole
 from recurra.recipes import processes
 from recurra.recipes.runs import Run
 
-#: Columns of metrics.csv that a repeated run does not repeat.
-TIME_COLUMNS = ("seconds", "steps_per_second")
-
 
 class Clock:
     """Seconds of training, those before a resume included."""

@@ -156,7 +156,9 @@ def evaluate(arguments: list[str]) -> Answer:
     parser.add_argument(
         "--in_pogema", type=bool, default=False, help="have teams play the same episodes in the package pogema itself"
     )
-    parser.add_argument("--environments", type=int, default=256, help="the most to act in at once")
+    parser.add_argument(
+        "--environments", type=int, default=256, help="the most to act in at once; of documents, at most 16"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the episodes")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--precision", type=str, default="32-true", help="32-true or bf16-mixed")
@@ -224,7 +226,10 @@ def read(arguments: list[str]) -> Answer:
     parser = parsing.parser("recurra read")
     parser.description = read.__doc__
     parser.add_argument(
-        "documents", nargs="*", help="files, folders, text:WORK for a bundled one, - for standard input"
+        "documents",
+        nargs="*",
+        default=[],
+        help="files, folders, text:WORK for a bundled one, - for standard input; none, to ask of what --state-in read",
     )
     parser.add_argument(
         "--reader", type=str, required=True, help="a run folder, a checkpoint, a reader's folder or shipped name"
@@ -237,16 +242,21 @@ def read(arguments: list[str]) -> Answer:
         "--answers-as-you-go", type=int | None, default=None, help="ask on the way, too, every so many tokens"
     )
     parser.add_argument("--at-once", type=int, default=1, help="how many documents to read side by side")
-    parser.add_argument("--state-in", type=str | None, default=None, help="a state that the first document continues")
+    parser.add_argument(
+        "--state-in",
+        type=str | None,
+        default=None,
+        help="a state that the first documents continue, as many as it is of",
+    )
     parser.add_argument("--state-out", type=str | None, default=None, help="where the state is written as reading goes")
     parser.add_argument(
-        "--resume", action="store_true", help="skip what --state-in has read of the first document, and count on"
+        "--resume", action="store_true", help="skip what --state-in has read of those that it continues, and count on"
     )
     parser.add_argument(
         "--trace", type=str | None, default=None, help="a folder for a page that shows where each answer was read"
     )
-    parser.add_argument("--continue", type=int, default=0, help="how many bytes to write on after the last document")
-    parser.add_argument("--temperature", type=float, default=0.8, help="of writing; 0 takes the likeliest byte")
+    parser.add_argument("--continue", type=int, default=0, help="how many tokens to write on after the last document")
+    parser.add_argument("--temperature", type=float, default=0.8, help="of writing; 0 takes the likeliest")
     parser.add_argument("--seed", type=int, default=0, help="of writing")
     parser.add_argument("--piece", type=int, default=65_536, help="bytes between writes of the state")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
@@ -299,9 +309,9 @@ def record(arguments: list[str]) -> Answer:
         "--policy",
         type=str,
         default="random",
-        help="random, oracle (of T-Mazes and MiniGrid-Memory), or a trained agent's run (default: random)",
+        help="random, oracle (of T-Mazes and MiniGrid-Memory), or a trained agent's run, folder or shipped name",
     )
-    parser.add_argument("--episodes", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument("--episodes", type=int, default=100, help="how many")
     parser.add_argument(
         "--out", type=str, required=True, help="a new folder, or one of the same environment, which is added to"
     )
@@ -309,6 +319,7 @@ def record(arguments: list[str]) -> Answer:
     parser.add_argument("--environments", type=int, default=64, help="the most to act in at once")
     parser.add_argument("--seed", type=int, default=0, help="of the environments, and of random actions")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda or auto")
+    parser.add_argument("--precision", type=str, default="32-true", help="32-true or bf16-mixed")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parsing.parse(parser, arguments).as_dict()
     del options["json"], options["config"]
@@ -466,7 +477,7 @@ def _parser(command: str, function: Callable[..., Any]) -> argparse.ArgumentPars
 
 
 def _help() -> None:
-    print("usage: recurra COMMAND [--help] [--debug]\n\nRecurrent memory for streams.\n")
+    print("usage: recurra COMMAND [--help] [--debug]\n       recurra --version\n\nRecurrent memory for streams.\n")
     for name, function in COMMANDS.items():
         print(f"  {name:<10}{(function.__doc__ or '').splitlines()[0]}")
 

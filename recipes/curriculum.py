@@ -20,6 +20,9 @@ class CurriculumOptions:
         window: over how many episodes, all of them since the last promotion.
         aids: other values for options of the environment, such as ``{oracle: [0, 1]}``: help that is withdrawn by one
             more promotion, when the option has grown to its end. Only training is helped.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     option: str
@@ -67,7 +70,9 @@ class Curriculum:
         target = env[options.option]
         pair = isinstance(target, list | tuple) and len(target) == 2
         if not all(isinstance(number, int | float) for number in (target if pair else [target])):
-            raise UserError(f"curriculum.option {options.option!r} must be a number or a pair, it is {target!r}")
+            raise UserError(
+                f"env's {options.option!r} must be a number or a pair for the curriculum to grow, got {target!r}"
+            )
         self.options, self.target = options, target
         self.level = min(options.start, self._goal)
         self.withdrawn = {name: env[name] for name in options.aids}

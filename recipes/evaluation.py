@@ -62,11 +62,12 @@ def evaluate(
     `recurra.recipes.answering.evaluate`).
 
     Args:
-        runs: run folders, checkpoints or agents' folders; the first is the one in question, others stand beside it.
+        runs: run folders, checkpoints, agents' own folders or shipped names; the first is the one in question, others
+            stand beside it.
         env: options of the environment, and its ``id``, on top of what the agent was trained in.
         grid: options of the environment with the values to try, every combination a row.
         episodes: how many, each row; None is 100, or as many as the protocol has.
-        environments: the most to act in at once.
+        environments: the most to act in at once; of documents that are read to answer, at most 16.
         seed: of the episodes, the same for each row.
         device: cpu, cuda or auto.
         precision: 32-true or bf16-mixed.
@@ -117,10 +118,8 @@ def evaluate(
     method = loading.method(runs[0])
     if data is not None and method != "questions":
         raise UserError(f"--data holds questions: {runs[0]} was not trained to answer them")
-    if trace and (method != "questions" or report is None or data is not None):
-        raise UserError(
-            "--trace is shown in the report of runs that answer questions about documents made for them: --report DIR"
-        )
+    if trace:
+        _check_trace(runs[0], method, report, data)
     if method in ("questions", "recall"):
         if sample or in_pogema:
             name = "sample" if sample else "in_pogema"
@@ -176,6 +175,15 @@ def evaluate(
             episode = record(agent.cpu(), options, seed=seed, sample=sample)
         result["report"] = str(reports.write(report, result, list(grid), episode))
     return result
+
+
+def _check_trace(run: str, method: str | None, report: str | None, data: str | None) -> None:
+    if method != "questions":
+        raise UserError(f"--trace is of readers that answer questions, and {run} is none: leave it out")
+    if data is not None:
+        raise UserError("--trace is of documents made for the reader: leave out --data")
+    if report is None:
+        raise UserError("--trace is shown in the report: name a folder for it with --report DIR")
 
 
 def _asked(

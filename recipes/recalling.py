@@ -108,7 +108,7 @@ def evaluate(
     """Measure readers that were trained to recall; what `recurra.recipes.evaluate` does with such runs.
 
     Args:
-        runs: run folders or checkpoints.
+        runs: run folders, checkpoints, readers' own folders or shipped names.
         env: options of `recurra.envs.probes.Recall`, on top of those of training.
         grid: such options with the values to try, every combination a row; without pairs, those of training.
         episodes: how many, each row.

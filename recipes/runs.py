@@ -3,12 +3,15 @@
 ======================  ==============================================================================
 ``config.yaml``         every setting, itself a recipe
 ``versions.json``       of Python, the packages and the machine
+``data/``               the trajectories that were recorded to learn from, where none were named
 ``metrics.csv``         a row for each update
+``tensorboard/``        the same figures, where TensorBoard is installed
 ``last.ckpt``           what ``--resume`` continues from: tensors and plain containers only
 ``agent/``              the trained agent: config.json and model.safetensors
 ``best/``               the agent of the update that was best, where that is measured
 ``videos/``             a moving picture for each evaluation, where asked for
 ``result.json``         written last: a run that has it is finished
+``.lock``               held by the process that is training
 ======================  ==============================================================================
 """
 
@@ -16,7 +19,9 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +43,8 @@ class Run:
         self.agent = self.folder / "agent"
         self.best = self.folder / "best"
         self.result = self.folder / "result.json"
+        self.made: list[Path] = []  #: the folders above it that `create` made, innermost first
+        self.new = False  #: whether `create` made it
         self._lock: IO[str] | None = None
 
     @property
@@ -61,6 +68,15 @@ class Run:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def discard(self) -> None:
+        """Take away what `create` made, unless an agent was written to it: a run that was reopened stays."""
+        if not self.new or any(path.exists() for path in (self.checkpoint, self.agent, self.best)):
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # other runs are there
+            for folder in self.made:
+                folder.rmdir()
 
     def write_config(self, recipe: Recipe) -> None:
         """Write all settings."""
@@ -87,15 +103,17 @@ def _write(path: Path, text: str) -> None:
 def create(root: str | os.PathLike[str], name: str) -> Run:
     """Make the next folder ``root/name/N`` and take it."""
     parent = Path(root, name)
+    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
     number = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=-1) + 1
     while True:
         try:
-            (parent / str(number)).mkdir()
+            (parent / str(number)).mkdir(parents=True)  # a run that was discarded may have taken its parent along
         except FileExistsError:  # another run was faster
             number += 1
             continue
         run = Run(parent / str(number))
+        run.new, run.made = True, missing
         run.lock()
         return run
 

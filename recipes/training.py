@@ -40,6 +40,10 @@ from recurra.recipes.settings import (
 Module = PPO | Reading | Recalling | Questions | Offline
 
 
+class Ended(UserError):
+    """Training ended before its time; its run is kept."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Training was stopped by Ctrl-C, its checkpoint saved."""
 
@@ -58,10 +62,13 @@ def train(
         overrides: settings on top of the recipe, such as ``memory="gru"`` or ``**{"env.corridor": [2, 64]}``.
 
     Returns:
-        ``run`` (the folder), ``seconds``, ``steps``, ``steps_per_second`` and ``metrics`` of the last update.
+        ``run`` (the folder), ``seconds``, ``steps``, ``steps_per_second``, ``next`` (the command that measures it),
+        ``metrics`` of the last update, and ``best`` (its ``folder``, ``metric``, ``figure``, ``update`` and ``steps``)
+        where the best along the way is kept.
 
     Raises:
-        UserError: if the recipe, a setting or the run to resume is wrong.
+        UserError: if the recipe, a setting or the run to resume is wrong; no new folder is left.
+        Ended: if training diverged or could not be written; the run's folder is kept.
         Interrupted: if Ctrl-C stopped it.
     """
     return start(recipe, parsing.override(overrides), resume=resume, root=root, console=console)
@@ -88,7 +95,7 @@ def start(
         module = build(wanted)
         evaluation = _evaluation(wanted, module)
         _check_goals(wanted, (*module.shown, *(evaluation.names if evaluation else ())))
-        if run is None:  # only now is a folder made: mistakes leave no trace
+        if run is None:  # only now is a folder made: most mistakes are told before
             run = runs.create(root, name)
             run.write_config(wanted)
             run.write_versions()
@@ -107,6 +114,12 @@ def start(
             processes.lead(str(run.folder), threads=wanted.threads)
         with closing(module):
             return _fit(run, wanted, module, evaluation, console)
+    except Ended:
+        raise
+    except UserError:  # a mistake leaves no trace, unless something was learnt
+        if run is not None:
+            run.discard()
+        raise
     finally:
         torch.set_num_threads(threads)
         processes.dismiss()
@@ -347,11 +360,12 @@ def _telling(run: runs.Run, module: Module, checkpoints: Checkpoints) -> Iterato
         raise KeyboardInterrupt(f"stopped at once; go on from before with --resume {run.folder}") from ended
     except OSError as error:  # a full disk, say
         again = f"go on from update {checkpoints.written} with --resume {run.folder}"
-        raise UserError(f"{reason(error)}; {again}") from error
+        raise Ended(f"{reason(error)}; {again}") from error
     except FloatingPointError as error:
-        raise UserError(
-            f"training diverged at update {module.done}: {reason(error)}; {run.folder} keeps update "
-            f"{checkpoints.written}; begin anew with a lower learning rate or gradient norm"
+        kept = f"update {checkpoints.written}" if checkpoints.written else "the figures up to there"
+        raise Ended(
+            f"training diverged at update {module.done}: {reason(error)}; {run.folder} keeps {kept}; "
+            "begin anew with a lower learning rate or gradient norm"
         ) from error
 
 

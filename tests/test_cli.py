@@ -252,6 +252,18 @@ MISTAKES = {
         ["train", "bottleneck", "--env.options", "{{coridor: [3, 4]}}"],
         "curriculum.option 'corridor' is not among",
     ),
+    "option of a map that is misspelt in eval": (
+        ["eval", "bottleneck-dense", "--env.coridor", "3"],
+        "did you mean 'corridor'",
+    ),
+    "option of a map that is the world's": (
+        ["train", "bottleneck", "--env.corridor", "5"],
+        "takes no option 'corridor': it is its map's, options.corridor",
+    ),
+    "option that is to grow and cannot": (
+        ["train", "tmaze", "--env.corridor", "x"],
+        "env's 'corridor' must be a number or a pair for the curriculum to grow, got 'x'",
+    ),
     "a team compiled": (["train", "bottleneck", "--compile", "true"], "--compile is for agents that act alone"),
     "misspelt option of a team's world": (["train", "bottleneck", "--env.rewrad", "sparse"], "did you mean 'reward'"),
     "unknown protocol": (["eval", "{agent}", "--protocol", "botleneck"], "did you mean 'bottleneck'"),
@@ -320,8 +332,8 @@ MISTAKES = {
         ["eval", "{agent}", "--report", "new", "--grid.corridor", "5,0"],
         "corridor must be",
     ),
-    "missing popgym": (["train", "gym", "--env.id", "popgym-RepeatFirstEasy-v0"], "needs the package 'popgym'"),
-    "missing minigrid": (["train", "gym", "--env.id", "MiniGrid-MemoryS7-v0"], "needs the package 'minigrid'"),
+    "missing popgym": (["train", "gym", "--env.id", "popgym-RepeatFirstEasy-v0"], "pip install 'recurra[envs]'"),
+    "missing minigrid": (["train", "gym", "--env.id", "MiniGrid-MemoryS7-v0"], "pip install 'recurra[envs]'"),
     "module of an environment that is none": (["train", "gym", "--env.id", "nowhere:Env-v0"], "package 'nowhere'"),
     "evaluation less than never": (["train", "tmaze", "--evaluation.every", "-1"], "must not be negative"),
     "evaluation of no episodes": (["train", "tmaze", "--evaluation.episodes", "0"], "at least 1"),
@@ -336,6 +348,24 @@ MISTAKES = {
     "evaluation by nothing": (
         ["train", "byte-lm", "--held_out", "[]", "--evaluation.every", "5"],
         "needs held_out documents",
+    ),
+    "evaluation by no documents": (
+        ["train", "babilong-all", "--evaluation.every", "10"],
+        "set evaluation.episodes, now 0, to 20",
+    ),
+    "negative weight of the entropy": (["train", "tmaze", "--ppo.entropy", "-5"], "ppo.entropy must not be negative"),
+    "trace of an agent that acts": (
+        ["eval", "{agent}", "--trace", "--report", "new"],
+        "--trace is of readers that answer questions",
+    ),
+    "trace of published files": (
+        ["eval", "{answerer}", "--trace", "--report", "new", "--data", "list.yaml"],
+        "leave out --data",
+    ),
+    "trace in no report": (["eval", "{answerer}", "--trace"], "name a folder for it with --report DIR"),
+    "unknown precision to record in": (
+        ["record", "CartPole-v1", "--out", "new", "--precision", "7-bit"],
+        "precision must be",
     ),
     "best that is misspelt": (
         ["train", "tmaze", "--best.metric", "mean_retrun"],
@@ -475,6 +505,17 @@ def test_help(arguments):
     done = subprocess.run([sys.executable, "-m", "recurra.recipes.cli", *arguments], capture_output=True, text=True)
     assert done.returncode == 0
     assert "usage: recurra" in done.stdout
+
+
+def test_help_tells_what_may_be_left_out(capsys):
+    assert cli.main(["--help"]) == 0
+    assert "recurra --version" in capsys.readouterr().out
+    assert cli.main(["read", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "of what --state-in read (default: [])" in told
+    assert "a state that the first documents continue, as many as it is of" in told
+    assert cli.main(["eval", "--help"]) == 0
+    assert "of documents, at most 16" in " ".join(capsys.readouterr().out.split())
 
 
 def test_light_commands_import_nothing_heavy():

@@ -15,11 +15,12 @@ from recurra import agents
 from recurra.envs import make_streams
 from recurra.errors import UserError
 from recurra.recipes import evaluate, read, train
-from recurra.recipes.callbacks import TIME_COLUMNS, Checkpoints
+from recurra.recipes.callbacks import Checkpoints
 from recurra.recipes.evaluation import play
 from recurra.recipes.goals import Stop
 from recurra.recipes.settings import StopOptions
 
+TIME_COLUMNS = ("seconds", "steps_per_second")  # of metrics.csv: a repeated run does not repeat them
 SMALL: dict[str, Any] = {"dim": 8, "threads": 1, "checkpoint_every": 1, "memory": "gru"}
 MAZE = {"steps": 8 * 64, "environments": 4, "ppo.rollout": 16, "ppo.sequence": 16, "env.corridor": [1, 3], **SMALL}
 MAZE |= {"curriculum.start": 1, "curriculum.window": 8, "curriculum.success": 0.3}

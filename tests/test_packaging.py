@@ -1,6 +1,7 @@
 """What is in the repository is in the package, and what the package asks for exists."""
 
 import importlib.metadata
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -45,6 +46,26 @@ def test_every_other_file_is_shipped():
             assert found, f"{package} has no {pattern}"
             shipped |= found
     assert [path for path in files() if path.suffix != ".py" and path not in shipped] == []
+
+
+def test_the_systems_are_those_that_lock_files():
+    assert {"Operating System :: POSIX :: Linux", "Operating System :: MacOS"} <= set(CONFIG["project"]["classifiers"])
+
+
+def test_rooms_that_do_not_import_each_other_are_held_apart():
+    below = {"kernels": set(), "envs": set(), "memory": {"kernels"}, "agents": {"kernels", "memory"}}
+    below |= {"benchmarks": below.keys() - {"recipes"}}
+    apart = set()
+    for contract in CONFIG["tool"]["importlinter"]["contracts"]:
+        if contract["type"] == "layers":
+            apart |= {(low, high) for high, low in itertools.combinations(contract["layers"], 2)}
+        else:
+            apart |= set(itertools.product(contract["source_modules"], contract["forbidden_modules"]))
+    for room, may in below.items():
+        assert {f"recurra.{other}" for other in ROOMS if other not in may | {room}} <= {
+            other for source, other in apart if source == f"recurra.{room}"
+        }
+        assert (f"recurra.{room}", "lightning") in apart
 
 
 def test_the_version_is_one():

@@ -5,6 +5,7 @@ import json
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import SyncVectorEnv
 
 from recurra import agents
@@ -13,6 +14,7 @@ from recurra.envs import Streams, TMaze, TMazeVector
 from recurra.envs.tmaze import Oracle
 from recurra.envs.trajectories import Store, Writer, record
 from recurra.errors import UserError
+from recurra.recipes import collecting
 from recurra.recipes.cli import main
 
 MODES = getattr(gymnasium.vector, "AutoresetMode", None)
@@ -226,6 +228,24 @@ def test_the_command_records_trained_agents(tmp_path, capsys):
     status, _, said = command(capsys, "CartPole-v1", *options)
     assert (status, said.count("\n")) == (2, 1)
     assert "was trained with observation space" in said
+
+
+def test_agents_are_recorded_in_the_precision_that_is_asked_for(tmp_path, capsys, monkeypatch):
+    agent = ActorCritic(TMaze().observation_space, TMaze().action_space, memory="gru", dim=8)
+    agents.save(agent, tmp_path / "agent")
+    computed = []
+
+    def act(*arguments, **options):
+        computed.append(torch.is_autocast_enabled("cpu"))
+        return record(*arguments, **options)
+
+    monkeypatch.setattr(collecting, "act", act)
+    options = ("recurra/TMaze-v0", "--policy", tmp_path / "agent", "--out", tmp_path / "mazes", "--episodes", 2)
+    assert command(capsys, *options, "--precision", "bf16-mixed")[0] == 0
+    assert command(capsys, *options)[0] == 0
+    assert computed == [True, False]
+    status, _, said = command(capsys, *options, "--precision", "7-bit")
+    assert (status, said) == (2, "recurra: error: precision must be 32-true or bf16-mixed, got '7-bit'\n")
 
 
 def test_what_the_user_gets_wrong_is_one_line_and_touches_nothing(tmp_path, capsys):

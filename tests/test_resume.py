@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 from recurra.errors import UserError
 from recurra.recipes import train
-from recurra.recipes.callbacks import TIME_COLUMNS
 from recurra.recipes.runs import Run
 
+TIME_COLUMNS = ("seconds", "steps_per_second")  # of metrics.csv: a repeated run does not repeat them
 RECIPES = {
     "tmaze": {"steps": 3000, "environments": 8, "dim": 16, "memory_options": {"heads": 2}, "curriculum.window": 16},
     "gym": {"steps": 3000, "environments": 4, "dim": 16, "memory": "gru"},

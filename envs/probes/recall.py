@@ -1,5 +1,6 @@
 """Multi-query associative recall: pairs are shown, then keys, and each is to be followed by its value."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ class Recall:
         rewritten: float = 0.0,
         noise: float = 0.0,
         keys: int = 128,
-        values: int = 128,
+        values: int = 32,
         fillers: int = 16,
     ) -> None:
         if not 1 <= pairs <= keys:
@@ -63,8 +64,8 @@ class Recall:
             raise UserError(f"queries must be at least 1, got {queries}")
         if not 0 <= rewritten <= 1:
             raise UserError(f"rewritten must lie in 0..1, a part of the pairs, got {rewritten}")
-        if noise < 0:
-            raise UserError(f"noise must not be negative, got {noise}")
+        if not 0 <= noise < math.inf:
+            raise UserError(f"noise must not be negative, and finite, got {noise}")
         if values < 2 or fillers < 1:
             raise UserError(f"at least 2 values and 1 filler are needed, got {values} and {fillers}")
         self.pairs, self.queries, self.rewritten = pairs, min(pairs, queries or pairs), round(rewritten * pairs)

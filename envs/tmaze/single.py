@@ -59,7 +59,7 @@ class TMaze(gymnasium.Env[NDArray[np.float32], Any]):
         bonus: a reward for going back to the cue, on top of the others: help for training, where guessing is what is
             learnt first and going back is then hardly tried. The task has none.
         penalty: how much lagging costs in all, at most.
-        noise: observe as RATE's maze does (Cherepanov et al. 2024, arXiv 2306.09459). Its episodes of T observations
+        noise: observe as RATE's maze does (Cherepanov et al. 2023, arXiv 2306.09459). Its episodes of T observations
             are those of a corridor of T - 2 with a penalty of 0.
         render_mode: None or ``"ansi"``.
 

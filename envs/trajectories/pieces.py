@@ -52,7 +52,7 @@ def pieces(
     ==============  ===================================================================================================
     ``anywhere``    each begins at a random step of an episode (as those of the Decision Transformer, Chen et al. 2021);
                     a longer episode gives more of them: one for every ``steps`` steps that it has
-    ``beginning``   the first steps of every episode, once each (as RATE on T-Mazes, Cherepanov et al. 2024)
+    ``beginning``   the first steps of every episode, once each (as RATE on T-Mazes, Cherepanov et al. 2023)
     ``onward``      a row goes on in the next piece where it ended in this one, so that a memory can be carried, and
                     begins a new episode after the last step of one; rows for which none is left are absent
     ==============  ===================================================================================================

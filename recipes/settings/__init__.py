@@ -13,7 +13,7 @@ from recurra.recipes.settings.common import (
     StopOptions,
     require_seed,
 )
-from recurra.recipes.settings.files import find, read, shipped, summary
+from recurra.recipes.settings.files import find, read, shipped, show_help, summary
 from recurra.recipes.settings.offline import ConservativeOptions, OfflineOptions, OfflineRecipe
 from recurra.recipes.settings.questions import (
     AnsweringEvaluationOptions,
@@ -21,7 +21,7 @@ from recurra.recipes.settings.questions import (
     QuestionsOptions,
     QuestionsRecipe,
 )
-from recurra.recipes.settings.reading import ReadingOptions, ReadingRecipe
+from recurra.recipes.settings.reading import ReadingEvaluationOptions, ReadingOptions, ReadingRecipe
 from recurra.recipes.settings.recall import RecallEnv, RecallRecipe
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "QuestionsEnv",
     "QuestionsOptions",
     "QuestionsRecipe",
+    "ReadingEvaluationOptions",
     "ReadingOptions",
     "ReadingRecipe",
     "RecallEnv",
@@ -48,5 +49,6 @@ __all__ = [
     "read",
     "require_seed",
     "shipped",
+    "show_help",
     "summary",
 ]

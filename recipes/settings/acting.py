@@ -25,6 +25,9 @@ class PPOOptions:
         entropy: weight of the policy's entropy.
         value: weight of the critic's loss.
         gradient_norm: what the gradient's norm is clipped to.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     learning_rate: float = 1e-3
@@ -46,6 +49,8 @@ class PPOOptions:
             require(getattr(self, name) >= 1, f"ppo.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "clip", "gradient_norm"):
             require(getattr(self, name) > 0, f"ppo.{name} must be more than 0, got {getattr(self, name)}")
+        for name in ("entropy", "value"):
+            require(getattr(self, name) >= 0, f"ppo.{name} must not be negative, got {getattr(self, name)}")
         for name in ("discount", "trace"):
             require(0 <= getattr(self, name) <= 1, f"ppo.{name} must lie in 0..1, got {getattr(self, name)}")
         divides = 1 <= self.sequence <= self.rollout and self.rollout % self.sequence == 0
@@ -57,6 +62,7 @@ class ActingRecipe(Recipe):
     """An agent that learns by acting, by PPO.
 
     Args:
+        steps: for how long to train: environment steps, all environments together; whole updates are made.
         env: the Gymnasium id, as ``id``, and the environment's own options beside it.
         environments: how many environments to act in at once.
         previous_action: tell the agent its last action with each observation.
@@ -71,6 +77,9 @@ class ActingRecipe(Recipe):
         curriculum: an option of the environment that grows as the agent succeeds; null for none.
         evaluation: measuring while training goes on.
         best: which agent along the way is kept as the best; null for none.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     method: ClassVar[str] = "ppo"

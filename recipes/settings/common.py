@@ -21,6 +21,9 @@ class LearningOptions:
         warm_up: updates over which it rises, before it falls to a tenth as a cosine.
         weight_decay: of matrices.
         gradient_norm: what the gradient's norm is clipped to.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     streams: int = 16
@@ -42,7 +45,10 @@ class EvaluationOptions:
     """Measuring while training goes on.
 
     Args:
-        every: updates between; 0 leaves it out (held-out documents are read at the end in any case).
+        every: updates between; 0 leaves it out.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     every: int = 0
@@ -56,10 +62,14 @@ class ActingEvaluationOptions(EvaluationOptions):
     """Measuring an agent while it trains: eval_mean_return, eval_success_rate.
 
     Args:
+        every: updates between, and at the end; 0 leaves it out.
         episodes: how many, the same each time; the likeliest action is taken.
         env: options of the environment, on top of the recipe's (the curriculum's aim, not where it stands).
         seed: of the episodes.
         video: keep an episode of each evaluation as a moving picture, in the run's folder videos/.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     episodes: int = 100
@@ -96,6 +106,9 @@ class StopOptions:
         below: it is to be at most this; or
         better: higher or lower; it is to be no better than the best before.
         patience: for so many measurements in a row.
+
+    Raises:
+        UserError: if not one of above, below and better is given, or a setting is outside its bounds.
     """
 
     metric: str
@@ -107,6 +120,9 @@ class StopOptions:
     def __post_init__(self) -> None:
         one = [self.above, self.below, self.better].count(None) == 2
         require(one, f"stop needs one of stop.above, stop.below and stop.better, for {self.metric}")
+        for name in ("above", "below"):
+            bound = getattr(self, name)
+            require(bound is None or not math.isnan(bound), f"stop.{name} must be a number, got {bound}")
         require(self.patience >= 1, f"stop.patience must be at least 1, got {self.patience}")
 
     def met_by(self, figure: float, best: float) -> bool:
@@ -123,7 +139,7 @@ class Recipe(ABC):
     """What every recipe sets.
 
     Args:
-        steps: for how long to train: environment steps, all environments together, or bytes; whole updates are made.
+        steps: for how long to train, counted as the recipe's kind says; whole updates are made.
         memory: a memory's name (see `recurra memories`), or package.module:Class of your own.
         memory_options: the memory's own options.
         dim: width of the network.
@@ -138,6 +154,9 @@ class Recipe(ABC):
         evaluation: measuring while training goes on.
         best: which agent along the way is kept as the best; null for none.
         stop: when to end early; null for never.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     method: ClassVar[str]  #: what trains it, as a recipe's file says
@@ -164,14 +183,15 @@ class Recipe(ABC):
             require(number is None or number >= 1, f"{name} must be at least 1, got {number}")
         for name in ("dim", "layers"):
             require(getattr(self, name) <= 2**16, f"{name} must be at most {2**16}, got {getattr(self, name)}")
-        require(self.threads is None or self.threads <= 1024, f"threads must be at most 1024, got {self.threads}")
-        require(self.expansion >= 0, f"expansion must not be negative, got {self.expansion}")
+        for name in ("devices", "threads"):
+            require((getattr(self, name) or 0) <= 1024, f"{name} must be at most 1024, got {getattr(self, name)}")
+        require(0 <= self.expansion <= 1024, f"expansion must lie in 0..1024, got {self.expansion}")
         require_seed("seed", self.seed)
 
     @property
     @abstractmethod
     def steps_per_update(self) -> int:
-        """Environment steps or bytes in an update."""
+        """Steps in an update, in the unit of ``steps``."""
 
     @property
     def updates(self) -> int:

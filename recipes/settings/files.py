@@ -1,10 +1,14 @@
 """Finding and reading a recipe's file, with overrides on top."""
 
-from dataclasses import fields
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
+from jsonargparse import ArgumentParser
 
 from recurra.errors import UserError, nearest
 from recurra.recipes import parsing
@@ -58,17 +62,51 @@ def read(path: Path, overrides: list[str], *, prog: str = "recurra train RECIPE"
     Raises:
         UserError: if the file is no YAML, or a setting does not exist or has a wrong value.
     """
-    method = _method(path)
-    kind = METHODS[method]
+    kind = METHODS[_method(path)]
+    values = parsing.parse(_parser(kind, prog), ["--config", str(path), *overrides])
+    require(values["method"] == kind.method, f"{path} is a recipe of method {kind.method}, and only of that")
+    return kind(**{setting.name: values[setting.name] for setting in fields(kind)})
+
+
+def show_help(path: Path, prog: str, *, add: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Print the settings of a recipe, with its own values as their defaults.
+
+    Args:
+        path: its file.
+        prog: the command, as the help names it.
+        add: adds what the command takes beside the settings.
+
+    Raises:
+        UserError: if the file is no YAML, or a setting does not exist or has a wrong value.
+    """
+    kind = METHODS[_method(path)]
+    parser = _parser(kind, prog, about_method=argparse.SUPPRESS)
+    required = [action for action in parser._actions if action.required]
+    for action in required:
+        action.required = False
+    values = parsing.parse(parser, ["--config", str(path)])
+    for action in required:
+        action.required = values[action.dest] is None
+    parser.set_defaults({setting.name: _plain(values[setting.name]) for setting in fields(kind)})
+    add(parser)
+    parser.print_help()
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _parser(
+    kind: type[Recipe],
+    prog: str,
+    *,
+    about_method: str = "ppo, reading, recall, questions or offline, as the recipe's file says",
+) -> ArgumentParser:
     parser = parsing.parser(prog)
     parser.add_argument("--config", action="config", help="a recipe's YAML file")
-    parser.add_argument(
-        "--method", type=str, help="ppo, reading, recall, questions or offline, as the recipe's file says"
-    )
+    parser.add_argument("--method", type=str, help=about_method)
     parser.add_class_arguments(kind)
-    values = parsing.parse(parser, ["--config", str(path), *overrides])
-    require(values["method"] == method, f"{path} is a recipe of method {method}, and only of that")
-    return kind(**{setting.name: values[setting.name] for setting in fields(kind)})
+    return parser
 
 
 def _method(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Settings of recipes that learn from recorded streams."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +15,9 @@ class ConservativeOptions:
         weight: alpha, of what keeps the value of what was not done down.
         discount: gamma, of the return.
         following: how far the target network moves to the agent in each update.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     weight: float = 1.0
@@ -41,6 +45,9 @@ class OfflineOptions(LearningOptions):
         promote_at: the share of last actions foretold that earns the longer ones.
         window: over how many updates.
         conservative: learn what actions are worth instead of what was done; null for none.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     streams: int = 32
@@ -66,6 +73,7 @@ class OfflineRecipe(Recipe):
     """An agent that learns from recorded streams.
 
     Args:
+        steps: for how long to train: steps of pieces, all rows together, padding counted; whole updates are made.
         env: the Gymnasium id, as ``id``, and the environment's own options beside it: where it is recorded, unless
             there is data, and where the agent is measured.
         data: a folder of trajectories, see `recurra record`; null records some first, into the run's folder.
@@ -80,6 +88,9 @@ class OfflineRecipe(Recipe):
         reading: how the agent learns.
         evaluation: measuring while training goes on.
         best: which agent along the way is kept as the best; null for none.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     method: ClassVar[str] = "offline"
@@ -105,7 +116,8 @@ class OfflineRecipe(Recipe):
         require(named, "env needs the id of a Gymnasium environment, such as --env.id CartPole-v1")
         for name in ("episodes", "environments"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        require(self.scale > 0, f"scale must be more than 0, got {self.scale}")
+        require(math.isfinite(self.target), f"target must be a finite number, got {self.target}")
+        require(0 < self.scale < math.inf, f"scale must be a finite number above 0, got {self.scale}")
         require(self.devices == 1, "recorded streams are learnt from in one process: leave devices out")
         grows = self.reading.shortest > 0
         require(

@@ -1,5 +1,6 @@
 """Settings of recipes that learn to answer questions about documents."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,6 +19,9 @@ class QuestionsEnv:
         held_out: the same, to measure by.
         tokens: bpe learns a vocabulary from the books and the facts; bytes; or the path of a tokenizers file.
         vocabulary: how many tokens bpe learns.
+
+    Raises:
+        UserError: if there is no such task, or a setting is outside its bounds.
     """
 
     tasks: list[str] | str = field(default_factory=lambda: ["qa1"])
@@ -50,6 +54,9 @@ class QuestionsOptions(LearningOptions):
         decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing: not to be written;
             and a whole fact, which is, stands in the midst of a sentence of prose.
         write_penalty: what is added to the loss for the mean cost of writes, see `recurra.memory.gates.heard`.
+
+    Raises:
+        UserError: if a setting is outside its bounds, or settings do not fit each other.
     """
 
     streams: int = 8
@@ -79,8 +86,8 @@ class QuestionsOptions(LearningOptions):
         require(bound is None or bound >= 1, f"reading.promote_after must be at least 1, or null, got {bound}")
         fits = self.streams * self.piece == self.tokens
         require(fits, f"reading.streams times reading.piece must be reading.tokens, {self.tokens}")
-        require(self.document >= 1, f"reading.document must be at least 1, got {self.document}")
-        rates = len(self.facts) == 2 and 0 < self.facts[0] <= self.facts[1]
+        require(1 <= self.document < math.inf, f"reading.document must be at least 1, and finite, got {self.document}")
+        rates = len(self.facts) == 2 and 0 < self.facts[0] <= self.facts[1] < math.inf
         require(rates, f"reading.facts must be two numbers above 0, from and to, got {self.facts}")
         require(0 <= self.decoys <= 1, f"reading.decoys must lie in 0..1, got {self.decoys}")
         require(self.write_penalty >= 0, f"reading.write_penalty must not be negative, got {self.write_penalty}")
@@ -91,8 +98,12 @@ class AnsweringEvaluationOptions(EvaluationOptions):
     """Measuring a reader that answers, by documents made of the held-out books: held_out_accuracy.
 
     Args:
+        every: updates between; at the end in any case.
         episodes: how many documents of each task; 0 leaves it out.
         length: of each, in GPT-2 tokens, such as 4k.
+
+    Raises:
+        UserError: if a setting is outside its bounds, or nothing is measured every few updates.
     """
 
     episodes: int = 20
@@ -101,6 +112,8 @@ class AnsweringEvaluationOptions(EvaluationOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.episodes >= 0, f"evaluation.episodes must not be negative, got {self.episodes}")
+        measured = self.episodes > 0 or self.every == 0
+        require(measured, "evaluation.every needs documents to measure by: set evaluation.episodes, now 0, to 20, say")
         characters(self.length)
 
 
@@ -109,12 +122,16 @@ class QuestionsRecipe(Recipe):
     """A reader that learns to answer questions about documents.
 
     Args:
+        steps: for how long to train: tokens, all documents together; whole updates are made.
         env: the documents and the questions.
         reading: how the reader learns.
         pretrained: a Hugging Face causal language model of the GPT-2 or Llama family to begin from: a folder, or
             user/name on the hub. Then memory is rmt or armt, and tokens, dim, layers and expansion are the model's.
         evaluation: measuring while training goes on, and at its end.
         best: which reader along the way is kept as the best; null for none.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     method: ClassVar[str] = "questions"

@@ -19,14 +19,17 @@ class RecallEnv:
         keys: how many keys there are to choose from.
         values: how many values there are.
         fillers: how many fillers there are.
+
+    Raises:
+        UserError: if the numbers do not fit each other.
     """
 
     pairs: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64])
     queries: int | None = None
     rewritten: float = 0.0
     noise: float = 0.0
-    keys: int = 256
-    values: int = 64
+    keys: int = 128
+    values: int = 32
     fillers: int = 16
 
     def __post_init__(self) -> None:
@@ -44,8 +47,13 @@ class RecallRecipe(Recipe):
     """A reader that learns associative recall.
 
     Args:
+        steps: for how long to train: tokens, all streams together; whole updates are made.
         env: the episodes.
         reading: how the reader learns.
+        evaluation: to be left as it is: every update measures episodes never seen before.
+
+    Raises:
+        UserError: if a setting is outside its bounds.
     """
 
     method: ClassVar[str] = "recall"
