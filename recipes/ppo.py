@@ -25,7 +25,7 @@ from recurra.recipes.settings import PPOOptions
 
 
 def advantages(
-    rewards: Tensor, values: Tensor, ends: Tensor, next_value: Tensor, *, discount: float, trace: float
+    rewards: Tensor, values: Tensor, ends: Tensor, next_value: Tensor, *, discount: float, gae_lambda: float
 ) -> Tensor:
     """Estimate advantages (Schulman et al. 2016, arXiv 1506.02438, Eq. 16).
 
@@ -35,20 +35,20 @@ def advantages(
         ends: ``(batch, time)`` bool, whether the episode ended after this step.
         next_value: ``(batch,)``.
         discount: gamma.
-        trace: lambda.
+        gae_lambda: λ of generalised advantage estimation.
 
     Returns:
         ``(batch, time)``: A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V_{t+1} - V_t.
 
     >>> one = torch.ones(1, 2)
-    >>> advantages(one, 0 * one, one.bool(), torch.ones(1), discount=0.9, trace=1.0)
+    >>> advantages(one, 0 * one, one.bool(), torch.ones(1), discount=0.9, gae_lambda=1.0)
     tensor([[1., 1.]])
     """
     going_on = discount * (~ends).to(values.dtype)
     following = torch.cat((values[:, 1:], next_value[:, None]), 1)
     delta = rewards + going_on * following - values
     estimates = [torch.zeros_like(next_value)]
-    for delta_t, going_on_t in zip(reversed(delta.unbind(1)), reversed((trace * going_on).unbind(1)), strict=True):
+    for delta_t, going_on_t in zip(reversed(delta.unbind(1)), reversed((gae_lambda * going_on).unbind(1)), strict=True):
         estimates.append(torch.addcmul(delta_t, going_on_t, estimates[-1]))
     return torch.stack(estimates[:0:-1], 1)
 
@@ -69,14 +69,14 @@ class Batch(NamedTuple):
     starts: Any
 
 
-def sequences(rollout: Rollout, length: int, *, discount: float, trace: float) -> Batch:
+def sequences(rollout: Rollout, length: int, *, discount: float, gae_lambda: float) -> Batch:
     """Cut a rollout into sequences of a length, each with the memory's state at its start.
 
     Advantages are normalised over the whole rollout (over what is present, in every process that learns from it);
     returns are what the critic is to learn.
     """
     advantage = advantages(
-        rollout.rewards, rollout.values, rollout.ends, rollout.next_value, discount=discount, trace=trace
+        rollout.rewards, rollout.values, rollout.ends, rollout.next_value, discount=discount, gae_lambda=gae_lambda
     )
     returns = advantage + rollout.values
     known = torch.cat([part.to(advantage.device) for part in processes.gather(advantage[rollout.present])])
@@ -278,7 +278,7 @@ class PPO(lightning.LightningModule):
     def _learn(self, rollout: Rollout) -> dict[str, float]:
         """Update the agent by a rollout, several times over; give the means of the updates' figures."""
         options = self.options
-        batch = sequences(rollout, options.sequence, discount=options.discount, trace=options.trace)
+        batch = sequences(rollout, options.sequence, discount=options.discount, gae_lambda=options.gae_lambda)
         optimizer: Any = self.optimizers()
         weights = list(self.agent.parameters())
         names: list[str] = []

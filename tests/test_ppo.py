@@ -26,17 +26,17 @@ from recurra.recipes.training import build
     time=st.integers(1, 12),
     share=st.sampled_from([0.0, 0.3, 1.0]),
     discount=st.sampled_from([0.0, 0.9, 1.0]),
-    trace=st.sampled_from([0.0, 0.5, 1.0]),
+    gae_lambda=st.sampled_from([0.0, 0.5, 1.0]),
     seed=st.integers(0, 10_000),
 )
 def test_advantages_are_sums_of_errors_discounted_to_the_end_of_the_episode(
-    time: int, share: float, discount: float, trace: float, seed: int
+    time: int, share: float, discount: float, gae_lambda: float, seed: int
 ) -> None:
     draw = torch.Generator().manual_seed(seed)
     rewards, values = torch.randn(2, 3, time, generator=draw, dtype=torch.float64)
     ends = torch.rand(3, time, generator=draw) < share
     last = torch.randn(3, generator=draw, dtype=torch.float64)
-    estimate = advantages(rewards, values, ends, last, discount=discount, trace=trace)
+    estimate = advantages(rewards, values, ends, last, discount=discount, gae_lambda=gae_lambda)
     for row in range(3):
         following = [*values[row, 1:].tolist(), last[row].item()]
         for start in range(time):
@@ -47,7 +47,7 @@ def test_advantages_are_sums_of_errors_discounted_to_the_end_of_the_episode(
                 total += weight * float(error)
                 if over:
                     break
-                weight *= discount * trace
+                weight *= discount * gae_lambda
             assert estimate[row, start].item() == pytest.approx(total, abs=1e-9)
 
 
@@ -56,9 +56,9 @@ def test_a_trace_of_one_gives_returns_and_of_zero_one_step_errors() -> None:
     last, ends = torch.randn(2, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.bool)
     powers = 0.9 ** torch.arange(6, dtype=torch.float64)
     whole = (rewards * powers[:5]).sum(1) + powers[5] * last - values[:, 0]
-    full = advantages(rewards, values, ends, last, discount=0.9, trace=1.0)
+    full = advantages(rewards, values, ends, last, discount=0.9, gae_lambda=1.0)
     torch.testing.assert_close(full[:, 0], whole)
-    single = advantages(rewards, values, ends, last, discount=0.9, trace=0.0)
+    single = advantages(rewards, values, ends, last, discount=0.9, gae_lambda=0.0)
     torch.testing.assert_close(single[:, 0], rewards[:, 0] + 0.9 * values[:, 1] - values[:, 0])
 
 
@@ -144,7 +144,7 @@ def test_absent_tokens_get_no_gradient() -> None:
 
 @pytest.mark.parametrize(("sequence", "reached"), [(8, range(7)), (4, range(4, 7))])
 def test_gradients_flow_through_memory_as_far_as_a_sequence_goes(sequence: int, reached: range) -> None:
-    learner = module(corridor=100, rollout=8, sequence=sequence, discount=1.0, trace=0.0)
+    learner = module(corridor=100, rollout=8, sequence=sequence, discount=1.0, gae_lambda=0.0)
     torch.nn.init.zeros_(learner.agent.actor.weight)  # only the critic pulls at the memory
     rollout = collected(learner)
     obs = torch.randn_like(rollout.tokens[0])

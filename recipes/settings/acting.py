@@ -20,7 +20,7 @@ class PPOOptions:
         minibatches: in how many parts, whole sequences each.
         discount: gamma, of the return.
         scale_rewards: divide rewards by the running standard deviation of discounted returns.
-        trace: lambda, of generalised advantage estimation.
+        gae_lambda: lambda, of generalised advantage estimation.
         clip: how far the policy's ratio may move before its gradient stops.
         entropy: weight of the policy's entropy.
         value: weight of the critic's loss.
@@ -38,7 +38,7 @@ class PPOOptions:
     minibatches: int = 4
     discount: float = 0.99
     scale_rewards: bool = True
-    trace: float = 0.95
+    gae_lambda: float = 0.95
     clip: float = 0.2
     entropy: float = 0.01
     value: float = 0.5
@@ -51,7 +51,7 @@ class PPOOptions:
             require(getattr(self, name) > 0, f"ppo.{name} must be more than 0, got {getattr(self, name)}")
         for name in ("entropy", "value"):
             require(getattr(self, name) >= 0, f"ppo.{name} must not be negative, got {getattr(self, name)}")
-        for name in ("discount", "trace"):
+        for name in ("discount", "gae_lambda"):
             require(0 <= getattr(self, name) <= 1, f"ppo.{name} must lie in 0..1, got {getattr(self, name)}")
         divides = 1 <= self.sequence <= self.rollout and self.rollout % self.sequence == 0
         require(divides, f"ppo.sequence must divide ppo.rollout: {self.sequence} does not divide {self.rollout}")
