@@ -38,8 +38,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     "did you mean 'tmaze'? (known: gym, tmaze)"
     >>> nearest("zzz", ["gym", "tmaze"])
     'known: gym, tmaze'
+    >>> nearest("zzz", [])
+    'there are none'
     """
     known = sorted(known)
+    if not known:
+        return "there are none"
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close and len(known) > 12:
         return f"did you mean {close[0]!r}?"

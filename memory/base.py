@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recurra.errors import UserError
+from recurra.memory import forms
 from recurra.memory import state as states
 
 
@@ -34,6 +35,7 @@ class Memory(nn.Module, ABC):
     team: bool = False
     input_limit: float | None = None
     backends: tuple[str, ...] = ()
+    _form: tuple | None = None  # of its states, and for how many agents, once one was handed on
 
     @abstractmethod
     def forward(
@@ -53,7 +55,7 @@ class Memory(nn.Module, ABC):
             Outputs ``(batch, time, dim)`` and the state after the last token.
 
         Raises:
-            UserError: if a shape does not fit.
+            UserError: if a shape does not fit, or the state is another memory's, or of other streams.
         """
 
     @abstractmethod
@@ -88,6 +90,9 @@ class Memory(nn.Module, ABC):
         """Check a piece; give it with absent tokens set to 0, and the state that it continues from.
 
         Every `forward` starts with this call.
+
+        Raises:
+            UserError: if a shape does not fit, or the state is another memory's, or of other streams.
         """
         self.expect(x, "time")
         if first is not None:
@@ -100,6 +105,9 @@ class Memory(nn.Module, ABC):
         """Check a token of each stream; give the state that it continues from, which is fresh where ``first``.
 
         Every `step` that hands its arguments to no other memory starts with this call.
+
+        Raises:
+            UserError: as `begin` does.
         """
         self.expect(x)
         state = self._continued(x, state)
@@ -109,7 +117,11 @@ class Memory(nn.Module, ABC):
         return states.reset(state, first, self._fresh(x[:1]))
 
     def expect(self, x: Tensor, *axes: str) -> None:
-        """Check that x has an axis of streams (and agents), those named, and one of the memory's width."""
+        """Check that x has an axis of streams (and agents), those named, and one of the memory's width.
+
+        Raises:
+            UserError: if it has not.
+        """
         axes = ("batch", *["agents"] * self.team, *axes)
         if x.dim() != len(axes) + 1 or x.shape[-1] != self.dim:
             shape = ", ".join((*axes, str(self.dim)))
@@ -118,9 +130,16 @@ class Memory(nn.Module, ABC):
     def _continued(self, x: Tensor, state: Any) -> Any:
         if state is None:
             return self._fresh(x)
-        rows = next((tensor.shape[0] for _, tensor in states.fields(state)), len(x))
-        if rows != len(x):
-            raise UserError(f"the state is of {rows} streams, x of {len(x)}")
+        streams, *agents = x.shape[: 1 + self.team]
+        compiling = torch.compiler.is_compiling()  # to remember the form would have everything compiled twice
+        known = None if compiling else self._form
+        if known is None or known[0] != agents or not forms.fits(state, known[1], streams):
+            fresh = self._fresh(x[:1])
+            known = agents, forms.form(fresh)
+            if not forms.fits(state, known[1], streams):
+                forms.refuse(self, state, x, fresh)
+            if not compiling:
+                self._form = known
         return state
 
     def _fresh(self, x: Tensor) -> Any:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from recurra.errors import UserError
 from recurra.memory.base import Memory, hide
+from recurra.memory.checks import check_expansion
 from recurra.memory.norms import RMSNorm
 
 
@@ -22,6 +23,9 @@ class ShortConvolution(Memory):
 
     The local mixing of queries, keys and values in DeltaNet (arXiv 2406.06484), Titans and Miras, where the width
     is 4. It starts near the identity, so that a network starts from what its projections say.
+
+    Raises:
+        UserError: if ``width`` is less than 2.
 
     >>> y, state = ShortConvolution(8, width=4)(torch.ones(2, 5, 8))
     >>> y.shape, state.tail.shape
@@ -95,10 +99,15 @@ class ShortConvolution(Memory):
 
 
 class SwiGLU(nn.Module):
-    """Gated MLP (Shazeer 2020, arXiv 2002.05202): ``W_3(SiLU(W_1 x) * W_2 x)``, two thirds of ``expansion`` wide."""
+    """Gated MLP (Shazeer 2020, arXiv 2002.05202): ``W_3(SiLU(W_1 x) * W_2 x)``, two thirds of ``expansion`` wide.
+
+    Raises:
+        UserError: if ``expansion`` is less than 0.
+    """
 
     def __init__(self, dim: int, *, expansion: float = 4.0) -> None:
         super().__init__()
+        check_expansion(expansion)
         hidden = max(1, round(dim * expansion * 2 / 3))
         self.rise = nn.Linear(dim, 2 * hidden, bias=False)
         self.fall = nn.Linear(hidden, dim, bias=False)

@@ -11,6 +11,7 @@ from recurra.memory.attention import Attention, MemoryAsContext, Samba, SlidingW
 from recurra.memory.base import Memory
 from recurra.memory.miras import PRESETS, Associative, DeltaNet, LinearAttention, Retention
 from recurra.memory.none import NoMemory
+from recurra.memory.options import made
 from recurra.memory.recurrent import GRU, LSTM, MinGRU, MinLSTM
 from recurra.memory.segment import ARMT, ELMUR, RMT, TransformerXL
 from recurra.memory.shared import SRMT, Alone, Pooled
@@ -18,12 +19,18 @@ from recurra.memory.shared import SRMT, Alone, Pooled
 
 @dataclass(frozen=True)
 class MemoryInfo:
-    """What is known of a listed memory: see `Memory` for grain and bounded.
+    """What is known of a memory.
 
     Attributes:
+        name: what `build` calls it.
+        family: whose kind it is of, such as ``recurrent``; ``own`` of a user's.
+        paper: where it was published; empty where it was not.
+        grain: see `Memory`.
+        bounded: see `Memory`.
         backends: those of the memory's backends that this machine can run.
         rule: of an associative memory, its architecture, attentional bias, retention gate and learning algorithm.
-        path: what computes it: an operation of `recurra.kernels` or of torch, or ``generic``, any rule in plain torch.
+        path: what computes it: an operation of `recurra.kernels` or of torch, or ``generic``, any rule in plain torch;
+            empty where nothing is said.
         team: whether a team shares it.
     """
 
@@ -117,15 +124,15 @@ def names(*, team: bool | None = None) -> list[str]:
 
 
 def describe(name: str) -> MemoryInfo:
-    """Say what a listed memory is.
+    """Say what a memory is: a listed one, or a user's own, as in `build`.
 
     >>> describe("gru").family
     'recurrent'
 
     Raises:
-        UserError: if no memory has that name.
+        UserError: if there is no such memory, or it cannot be built without options.
     """
-    entry = _entry(name)
+    entry = _named(name)
     memory: Any = build(name, 16)
     rule, path = entry.rule, entry.path
     learner = memory
@@ -153,14 +160,10 @@ def build(name: str, dim: int, **options: Any) -> Memory:
     64
 
     Raises:
-        UserError: if there is no such memory, or it does not take an option, or an option's value.
+        UserError: if there is no such memory, or it does not take an option, or its value, or ``dim``.
     """
     entry = _named(name)
-    for option in options:
-        if not takes(name, option):
-            known = inspect.signature(entry.module).parameters.keys() - {"dim"}
-            raise UserError(f"memory {name} has no option {option!r}; {nearest(option, known)}")
-    return entry.module(dim, **{**entry.options, **options})
+    return made(name, entry.module, dim, {**entry.options, **options})
 
 
 def takes(name: str, option: str) -> bool:
@@ -176,17 +179,32 @@ def takes(name: str, option: str) -> bool:
     return option in taken or any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
 
 
+def is_team(name: str) -> bool:
+    """Say whether a team shares a memory.
+
+    >>> is_team("srmt"), is_team("gru")
+    (True, False)
+
+    Raises:
+        UserError: if there is no such memory.
+    """
+    return _named(name).module.team
+
+
 def has_layers(name: str) -> bool:
     """Say whether a memory is a network of layers itself, and so takes the options ``layers`` and ``expansion``.
 
     >>> has_layers("rmt"), has_layers("gru")
     (True, False)
+
+    Raises:
+        UserError: if there is no such memory.
     """
     return {"layers", "expansion"} <= inspect.signature(_named(name).module).parameters.keys()
 
 
 def _named(name: str) -> _Entry:
-    return _Entry(_import(name), "", "") if ":" in name else _entry(name)
+    return _Entry(_import(name), "own", "") if ":" in name else _entry(name)
 
 
 def _entry(name: str) -> _Entry:

@@ -22,6 +22,10 @@ class NetworkState(NamedTuple):
 class Network(Memory):
     """Memories in a stack, a norm after the last.
 
+    Raises:
+        UserError: if there is no layer, layers are not of one width, or some alone are a team's, or a grain does not
+            divide the largest.
+
     >>> import torch
     >>> from recurra.memory import stack
     >>> y, state = stack("delta_net", 16, layers=2, heads=2)(torch.ones(2, 5, 16))
@@ -68,7 +72,8 @@ class Network(Memory):
         self, x: Tensor, state: NetworkState | None = None, *, first: Tensor | None = None
     ) -> tuple[Tensor, NetworkState]:
         """Read one token of each stream: see `Memory.step`."""
-        before = [None] * len(self.layers) if state is None else state.layers
+        self.expect(x)
+        before = [None] * len(self.layers) if state is None else self._continued(x, state).layers
         after = []
         for layer, layer_before in zip(self.layers, before, strict=True):
             x, layer_state = layer.step(x, layer_before, first=first)

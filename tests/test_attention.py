@@ -119,6 +119,15 @@ def test_a_hybrid_obeys_the_laws(name):
     laws.check(build("samba", DIM, memory=name, heads=HEADS, window=5, expansion=2.0), cases=1, time=10)
 
 
+@pytest.mark.parametrize("name", ["none", "gru", "lstm", "min_gru", "min_lstm", "attention", "rmt"])
+def test_a_hybrid_is_of_any_memory_of_one_stream(name):
+    memory = build("samba", 16, memory=name)
+    x = torch.randn(2, 5, 16)
+    y, state = memory(x)
+    y_step, _ = memory.step(x[:, 0], state)
+    assert (y.shape, y_step.shape) == (x.shape, x[:, 0].shape)
+
+
 def test_a_stack_of_hybrids_is_blocks_of_memories_and_of_windows_by_turns():
     torch.manual_seed(0)
     network = exact(stack("samba", DIM, layers=2, expansion=2.0, memory="delta_net", heads=HEADS, window=5))
@@ -145,6 +154,9 @@ def test_a_stack_of_hybrids_is_blocks_of_memories_and_of_windows_by_turns():
             "keeps no weights",
         ),
         ("titans_mac", {"memory": {"bias": "l4"}}, "there is no bias 'l4'"),
+        ("samba", {"memory": "srmt"}, "samba reads one stream, and srmt is a team's memory"),
+        ("samba", {"memory": "alone"}, "samba reads one stream, and alone is a team's memory"),
+        ("samba", {"memory": "gru", "memory_options": {"heads": 2}}, "memory gru has no option 'heads'"),
     ],
 )
 def test_what_cannot_be_built_is_said_in_one_line(name, options, message):

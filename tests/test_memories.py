@@ -378,5 +378,63 @@ def test_what_does_not_fit_is_said_in_one_line():
             memory.step(torch.zeros(2, memory.dim + 1))
         with pytest.raises(UserError, match="first must be bool"):
             memory.step(torch.zeros(2, memory.dim), first=torch.zeros(2))
-        with pytest.raises(UserError, match="the state is of 3 streams, x of 2"):
+        with pytest.raises(UserError, match="the state is of 3 streams, x of 2 streams"):
             memory.step(torch.zeros(2, memory.dim), memory.initial_state(3))
+
+
+OTHERS = [
+    (lambda: build("gru", 8), lambda: build("lstm", 8), "it is LSTMState, GRU keeps GRUState"),
+    (lambda: build("lstm", 8), lambda: build("gru", 8), "it is GRUState, LSTM keeps LSTMState"),
+    (lambda: build("none", 8), lambda: build("gru", 8), "it is GRUState, NoMemory keeps NoState"),
+    (lambda: build("gru", 8), lambda: build("gru", 16), r"hidden is \(16,\) a stream, GRU keeps \(8,\)"),
+    (
+        lambda: build("delta_net", 8, heads=2),
+        lambda: build("delta_net", 8, heads=4),
+        r"matrix is \(4, 2, 2\) a stream, DeltaNet keeps \(2, 4, 4\)",
+    ),
+    (
+        lambda: build("delta_net", 8),
+        lambda: build("delta_net", 8, convolution=2),
+        r"convolution.tail is \(1, 24\) a stream, DeltaNet keeps \(3, 24\)",
+    ),
+    (lambda: stack("gru", 8), lambda: build("gru", 8), "it is GRUState, Network keeps NetworkState"),
+    (lambda: stack("gru", 8), lambda: stack("lstm", 8), "layers.0 is LSTMState, Network keeps GRUState"),
+    (lambda: stack("gru", 8, layers=2), lambda: stack("gru", 8), "layers is of 1 parts, Network keeps 2"),
+    (lambda: build("rmt", 8), lambda: build("armt", 8), "memory is tuple, RMT keeps Slots"),
+    (lambda: build("samba", 8), lambda: build("titans_mag", 8), "it is TitansState, Samba keeps SambaState"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "message"), OTHERS)
+def test_the_state_of_another_memory_is_told(one, other, message):
+    memory, other = one(), other()
+    x = torch.randn(2, 3, 8)
+    for state in (other.initial_state(2), other(torch.randn(2, 3, other.dim))[1]):
+        for _ in range(2):  # before it has read, and after
+            with pytest.raises(UserError, match=f"^the state is of another memory: {message}$"):
+                memory(x, state)
+            with pytest.raises(UserError, match=f"the state is of another memory: {message}$"):
+                memory.step(x[:, 0], state)
+            memory(x, memory(x)[1])
+
+
+@pytest.mark.parametrize("state", [{"hidden": torch.zeros(2, 8)}, torch.zeros(2, 8), (torch.zeros(2, 8),), 3])
+def test_what_is_no_state_is_told(state):
+    with pytest.raises(UserError, match=f"another memory: it is {type(state).__name__}, GRU keeps GRUState"):
+        build("gru", 8)(torch.zeros(2, 3, 8), state)
+
+
+def test_every_field_is_of_as_many_streams():
+    memory = build("lstm", 8)
+    state = memory.initial_state(2)
+    with pytest.raises(UserError, match="the state is of 1 streams, x of 2"):
+        memory(torch.zeros(2, 3, 8), state._replace(cell=state.cell[:1]))
+
+
+def test_a_state_is_looked_at_without_making_another():
+    """A fresh state at each step would cost as much as the step."""
+    memory = build("gru", 8)
+    x = torch.randn(2, 8)
+    _, state = memory.step(x, memory.step(x)[1])
+    memory.initial_state = None
+    memory.step(x, state)

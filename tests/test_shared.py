@@ -267,6 +267,27 @@ def test_what_cannot_be_pooled_is_said():
             build("pooled", 8, memory=name)
 
 
+@pytest.mark.parametrize("name", LISTED)
+def test_the_state_of_another_team_is_told(name):
+    memory = build(name, 8)
+    x = torch.randn(2, 4, 3, 8)
+    _, state = memory(x)
+    memory(x, state)
+    cases = {
+        "the state is of 3 streams of 4 agents, x of 2 streams of 4 agents": memory.initial_state(3, agents=4),
+        "the state is of 2 streams of 3 agents, x of 2 streams of 4 agents": memory(x[:, :3])[1],
+        "the state is of 6 streams of 2 agents, x of 2 streams of 4 agents": memory.initial_state(6, agents=2),
+        "the state is of another memory: it is LSTMState, .* keeps": build("lstm", 8).initial_state(2),
+        "the state is of another memory: .* a stream, .* keeps": build(name, 16).initial_state(2, agents=4),
+    }
+    for message, other in cases.items():
+        with pytest.raises(UserError, match=message):
+            memory(x, other)
+        with pytest.raises(UserError, match=message):
+            memory.step(x[:, :, 0], other)
+    memory(x[:, :3], memory(x[:, :3])[1])  # another team may come
+
+
 # Each alone -----------------------------------------------------------------------------------------------------------
 
 

@@ -9,9 +9,11 @@ from torch.nn import functional
 from recurra.errors import UserError
 from recurra.kernels.chunks import gather, grid, scatter
 from recurra.memory import state as states
-from recurra.memory.attention.rotary import turned
 from recurra.memory.base import Memory, hide
+from recurra.memory.checks import check_heads
 from recurra.memory.miras import PRESETS, Associative
+from recurra.memory.options import made
+from recurra.memory.rotary import turned
 
 
 class MemoryAsContextState(NamedTuple):
@@ -47,6 +49,10 @@ class MemoryAsContext(Memory):
         persistent: learnt keys and values that every token sees besides.
         memory: options of the memory, an `Associative`, on top of those of the preset ``titans``.
 
+    Raises:
+        UserError: if heads do not divide half of ``dim``, ``segment`` is less than 2 or ``persistent`` less than 0, the
+            memory keeps no weights of its chunk's start, or as `Associative` does.
+
     >>> y, state = MemoryAsContext(16, heads=2, segment=4)(torch.ones(2, 5, 16))
     >>> y.shape, state.keys.shape, state.position
     (torch.Size([2, 5, 16]), torch.Size([2, 4, 32]), tensor([5, 5]))
@@ -62,13 +68,12 @@ class MemoryAsContext(Memory):
         memory: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if heads < 1 or dim % (2 * heads):
-            raise UserError(f"attention needs heads that divide half its dim: {heads} does not divide {dim} / 2")
+        check_heads("attention", dim, heads, pairs=True)
         if segment < 2 or persistent < 0:
             raise UserError(f"a segment is at least 2 tokens, and none or some persistent: got {segment}, {persistent}")
         self.dim, self.heads, self.segment = dim, heads, segment
         options = {**PRESETS["titans"].options, "heads": heads, **(memory or {}), "chunk": segment}
-        self.memory = Associative(dim, **options)
+        self.memory = made("titans", Associative, dim, options)
         if not self.memory.initial_state(1).opening:
             raise UserError(f"the memory {self.memory.rule.summary} keeps no weights of its chunk's start to be asked")
         self.question = nn.Linear(dim, dim, bias=False)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recurra.errors import UserError
-from recurra.memory.attention.rotary import angles, turn
 from recurra.memory.base import Memory, hide
+from recurra.memory.checks import check_heads
 from recurra.memory.positions import positions
+from recurra.memory.rotary import angles, turn
 
 
 class AttentionState(NamedTuple):
@@ -34,6 +34,9 @@ class Attention(Memory):
         dim: width of inputs and outputs.
         heads: number of heads, each of ``dim / heads``, which must be even.
 
+    Raises:
+        UserError: if heads do not divide half of ``dim``.
+
     >>> y, state = Attention(16, heads=2)(torch.ones(2, 5, 16))
     >>> y.shape, state.keys.shape
     (torch.Size([2, 5, 16]), torch.Size([2, 5, 16]))
@@ -43,8 +46,7 @@ class Attention(Memory):
 
     def __init__(self, dim: int, *, heads: int = 4) -> None:
         super().__init__()
-        if heads < 1 or dim % (2 * heads):
-            raise UserError(f"attention needs heads that divide half its dim: {heads} does not divide {dim} / 2")
+        check_heads("attention", dim, heads, pairs=True)
         self.dim, self.heads = dim, heads
         self.projection = nn.Linear(dim, 3 * dim, bias=False)  # queries, keys, values
         self.output = nn.Linear(dim, dim, bias=False)

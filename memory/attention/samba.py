@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from recurra.errors import UserError
 from recurra.memory.attention.window import SlidingWindow
 from recurra.memory.base import Memory
 from recurra.memory.blocks import Block
@@ -31,14 +32,14 @@ class Samba(Memory):
 
     Args:
         dim: width of inputs and outputs.
-        memory: name of an associative memory, see `recurra.memory.build`. Samba's own is the Mamba of its day.
-        heads: of the memory and of attention.
+        memory: name of a memory of one stream, see `recurra.memory.build`. Samba's own is the Mamba of its day.
+        heads: of attention, and of a memory that has any.
         window: see `SlidingWindow`.
         expansion: of the blocks' MLPs, see `Block`.
         memory_options: the memory's options besides.
 
     Raises:
-        UserError: as `recurra.memory.build` and `SlidingWindow` do.
+        UserError: as `recurra.memory.build` and `SlidingWindow` do, or if the memory is a team's.
 
     >>> import torch
     >>> y, state = Samba(16, memory="gated_delta_net", heads=2, window=4)(torch.ones(2, 5, 16))
@@ -56,10 +57,13 @@ class Samba(Memory):
         expansion: float = 4.0,
         memory_options: Mapping[str, Any] | None = None,
     ) -> None:
-        from recurra.memory.catalogue import build  # lists this class, too
+        from recurra.memory.catalogue import build, is_team, takes  # lists this class, too
 
         super().__init__()
-        inner = build(memory, dim, **{"heads": heads, **(memory_options or {})})
+        if is_team(memory):
+            raise UserError(f"samba reads one stream, and {memory} is a team's memory: choose one of a stream")
+        shared = {"heads": heads} if takes(memory, "heads") else {}
+        inner = build(memory, dim, **{**shared, **(memory_options or {})})
         self.memory = Block(inner, expansion=expansion)
         self.attention = Block(SlidingWindow(dim, heads=heads, window=window), expansion=expansion)
         self.dim, self.grain, self.bounded = dim, inner.grain, inner.bounded

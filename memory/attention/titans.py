@@ -10,6 +10,7 @@ from recurra.errors import UserError
 from recurra.memory.attention.window import SlidingWindow
 from recurra.memory.base import Memory, hide
 from recurra.memory.miras import PRESETS, Associative
+from recurra.memory.options import made
 
 
 class TitansState(NamedTuple):
@@ -24,11 +25,11 @@ class WithAttention(Memory):
 
     ::
 
-        gate     y = W_g SiLU(norm(SWA(x)) ⊙ norm(M(x)))      Equations 26 to 28, norms with learnt weights
-        layer    y = SWA(x + M(x))                            Equations 29 to 31
+        gate     y = W_g SiLU(norm(SWA(x)) ⊙ norm(M(x)))      Equations 26 to 28
+        layer    y = SWA(norm(x + M(x)))                      Equations 29 to 31
 
-    The persistent memory are keys and values that attention always sees; the memory's own learnt beginning stands
-    for what the papers have it read of them before each sequence.
+    Norms have learnt weights. The persistent memory are keys and values that attention always sees; the memory's own
+    learnt beginning stands for what the papers have it read of them before each sequence.
 
     Args:
         dim: width of inputs and outputs.
@@ -37,6 +38,9 @@ class WithAttention(Memory):
         window: see `SlidingWindow`.
         persistent: see `SlidingWindow`.
         memory: options of the memory, an `Associative`, on top of those of the preset ``titans``.
+
+    Raises:
+        UserError: if there is no such join, or as `Associative` and `SlidingWindow` do.
 
     >>> y, state = WithAttention(16, heads=2, window=4)(torch.ones(2, 5, 16))
     >>> y.shape, state.attention.position
@@ -57,7 +61,8 @@ class WithAttention(Memory):
         if join not in ("gate", "layer"):
             raise UserError(f"join is gate or layer, got {join!r}")
         self.dim, self.join = dim, join
-        self.memory = Associative(dim, **{**PRESETS["titans"].options, "heads": heads, **(memory or {})})
+        options = {**PRESETS["titans"].options, "heads": heads, **(memory or {})}
+        self.memory = made("titans", Associative, dim, options)
         self.attention = SlidingWindow(dim, heads=heads, window=window, persistent=persistent)
         gated = join == "gate"
         self.norms = nn.ModuleList(nn.RMSNorm(dim, eps=1e-6) for _ in range(2 if gated else 1))

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recurra.errors import UserError
-from recurra.memory.attention.rotary import turned
 from recurra.memory.base import Memory, hide
+from recurra.memory.checks import check_heads
 from recurra.memory.positions import positions
+from recurra.memory.rotary import turned
 
 
 class SlidingWindowState(NamedTuple):
@@ -37,6 +38,9 @@ class SlidingWindow(Memory):
         window: tokens that a token sees, itself included.
         persistent: learnt keys and values that every token sees besides, Titans' persistent memory.
 
+    Raises:
+        UserError: if heads do not divide half of ``dim``, ``window`` is less than 2, or ``persistent`` less than 0.
+
     >>> y, state = SlidingWindow(16, heads=2, window=4)(torch.ones(2, 5, 16))
     >>> y.shape, state.keys.shape, state.position
     (torch.Size([2, 5, 16]), torch.Size([2, 3, 16]), tensor([5, 5]))
@@ -44,8 +48,7 @@ class SlidingWindow(Memory):
 
     def __init__(self, dim: int, *, heads: int = 4, window: int = 64, persistent: int = 0) -> None:
         super().__init__()
-        if heads < 1 or dim % (2 * heads):
-            raise UserError(f"attention needs heads that divide half its dim: {heads} does not divide {dim} / 2")
+        check_heads("attention", dim, heads, pairs=True)
         if window < 2 or persistent < 0:
             raise UserError(
                 f"a window holds at least 2 tokens, and none or some persistent: got {window}, {persistent}"

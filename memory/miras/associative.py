@@ -10,6 +10,7 @@ from recurra.errors import UserError
 from recurra.memory import gates
 from recurra.memory.base import Memory, hide
 from recurra.memory.blocks import ShortConvolution, ShortConvolutionState
+from recurra.memory.checks import check_counts, check_heads
 from recurra.memory.miras import retentions
 from recurra.memory.miras.architectures import Form, read, shapes
 from recurra.memory.miras.biases import WITH_THRESHOLD, bias_named
@@ -152,7 +153,7 @@ class Associative(Memory):
             channelwise=channelwise,
         )
         _check(rule, dim, heads, expansion=expansion, value_factor=value_factor, rank=rank, step=step)
-        _check_rates(rule, pace=pace, stepping=stepping, closing=closing)
+        _check_rates(rule, pace=pace, root=root, stepping=stepping, closing=closing)
         self.path, self.input_limit = rule.path, rule.input_limit
         self.backends = BACKENDS.get(self.path, ())
         self.dim, self.heads, self.closing, self.stepping, self.backend = dim, heads, closing, stepping, backend
@@ -350,21 +351,20 @@ class Associative(Memory):
 def _check(
     rule: Rule, dim: int, heads: int, *, expansion: int, value_factor: int, rank: int, step: float | None
 ) -> None:
-    if heads < 1 or dim % heads:
-        raise UserError(f"an associative memory needs heads that divide its dim: {heads} does not divide {dim}")
-    for option, value in (("expansion", expansion), ("value_factor", value_factor), ("rank", rank)):
-        if value < 1:
-            raise UserError(f"{option} must be at least 1, got {value}")
+    check_heads("an associative memory", dim, heads)
+    check_counts(expansion=expansion, value_factor=value_factor, rank=rank)
     if step is not None and step <= 0:
         raise UserError(f"the largest step must be above 0, got {step}")
     if value_factor > 1 and (rule.norm or rule.architecture != "matrix"):
         raise UserError("values are as wide as keys but for a matrix without norm: value_factor 1")
 
 
-def _check_rates(rule: Rule, *, pace: str, stepping: str, closing: bool) -> None:
+def _check_rates(rule: Rule, *, pace: str, root: float, stepping: str, closing: bool) -> None:
     if pace not in ("sigmoid", "softplus"):
         raise UserError(f"pace is sigmoid or softplus, got {pace!r}")
     if stepping not in ("gated", "whole", "tied"):
         raise UserError(f"stepping is gated, whole or tied, got {stepping!r}")
+    if root <= 0:
+        raise UserError(f"root must be above 0, got {root}")
     if stepping == "tied" and (pace != "softplus" or closing or rule.retention != "scalar" or rule.steps > 1):
         raise UserError("tied steps are those of a scalar decay of pace softplus that does not close, one a token")

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recurra.errors import UserError
 from recurra.kernels import delta_rule
 from recurra.kernels.delta_rule import BACKENDS
 from recurra.memory import gates
 from recurra.memory.base import Memory, hide
 from recurra.memory.blocks import ShortConvolution, ShortConvolutionState
+from recurra.memory.checks import check_counts, check_heads
 
 
 class DeltaNetState(NamedTuple):
@@ -51,6 +51,10 @@ class DeltaNet(Memory):
         chunk: tokens computed in parallel: a speed setting, the outputs do not depend on it.
         backend: see `recurra.kernels.delta_rule`.
 
+    Raises:
+        UserError: if heads do not divide ``dim``, ``value_factor`` or ``chunk`` is less than 1, or
+            ``convolution`` is 1.
+
     >>> y, state = DeltaNet(16, heads=2)(torch.ones(2, 5, 16))
     >>> y.shape, state.matrix.shape
     (torch.Size([2, 5, 16]), torch.Size([2, 2, 8, 8]))
@@ -73,8 +77,8 @@ class DeltaNet(Memory):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise UserError(f"delta_net needs heads that divide its dim: {heads} does not divide {dim}")
+        check_heads("delta_net", dim, heads)
+        check_counts(value_factor=value_factor, chunk=chunk)
         self.dim, self.heads, self.closing, self.chunk, self.backend = dim, heads, closing, chunk, backend
         self.windowed = windowed
         value_dim = dim * value_factor

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recurra.errors import UserError
 from recurra.kernels import delta_rule
 from recurra.kernels.delta_rule import BACKENDS
 from recurra.memory.base import Memory, hide
+from recurra.memory.checks import check_counts, check_heads
 
 _EPSILON = 1e-6
 
@@ -40,6 +40,9 @@ class LinearAttention(Memory):
         chunk: tokens computed in parallel: a speed setting.
         backend: see `recurra.kernels.delta_rule`.
 
+    Raises:
+        UserError: if heads do not divide ``dim``, or ``chunk`` is less than 1.
+
     >>> y, state = LinearAttention(16, heads=2)(torch.ones(2, 5, 16))
     >>> y.shape, state.matrix.shape, state.keys.shape
     (torch.Size([2, 5, 16]), torch.Size([2, 2, 8, 8]), torch.Size([2, 2, 8]))
@@ -49,8 +52,8 @@ class LinearAttention(Memory):
 
     def __init__(self, dim: int, *, heads: int = 4, chunk: int = 32, backend: str | None = None) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise UserError(f"linear_attention needs heads that divide its dim: {heads} does not divide {dim}")
+        check_heads("linear_attention", dim, heads)
+        check_counts(chunk=chunk)
         self.dim, self.heads, self.chunk, self.backend = dim, heads, chunk, backend
         self.projection = nn.Linear(dim, 3 * dim, bias=False)  # queries, keys, values
         self.output = nn.Linear(dim, dim, bias=False)

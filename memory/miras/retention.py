@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recurra.errors import UserError
 from recurra.kernels import delta_rule
 from recurra.kernels.delta_rule import BACKENDS
 from recurra.memory.base import Memory, hide
+from recurra.memory.checks import check_counts, check_heads
 from recurra.memory.positions import positions
+from recurra.memory.rotary import angles, turn
 
 
 class RetentionState(NamedTuple):
@@ -42,6 +43,9 @@ class Retention(Memory):
         chunk: tokens computed in parallel: a speed setting.
         backend: see `recurra.kernels.delta_rule`.
 
+    Raises:
+        UserError: if heads do not divide half of ``dim``, or ``value_factor`` or ``chunk`` is less than 1.
+
     >>> y, state = Retention(16, heads=2)(torch.ones(2, 5, 16))
     >>> y.shape, state.matrix.shape, state.position
     (torch.Size([2, 5, 16]), torch.Size([2, 2, 8, 16]), tensor([5, 5]))
@@ -53,8 +57,8 @@ class Retention(Memory):
         self, dim: int, *, heads: int = 4, value_factor: int = 2, chunk: int = 32, backend: str | None = None
     ) -> None:
         super().__init__()
-        if heads < 1 or dim % (2 * heads):
-            raise UserError(f"retention needs heads that divide half its dim: {heads} does not divide {dim} / 2")
+        check_heads("retention", dim, heads, pairs=True)
+        check_counts(value_factor=value_factor, chunk=chunk)
         self.dim, self.heads, self.chunk, self.backend = dim, heads, chunk, backend
         key_dim, value_dim = dim // heads, dim * value_factor // heads
         self.sizes = [key_dim, key_dim, value_dim]
@@ -62,11 +66,8 @@ class Retention(Memory):
         self.gate = nn.Linear(dim, heads * value_dim, bias=False)
         self.norm = nn.GroupNorm(heads, heads * value_dim)
         self.output = nn.Linear(heads * value_dim, dim, bias=False)
-        half = key_dim // 2
-        # Plain numbers in float64, so that angles are right at positions in the millions: no buffers, which
-        # `.float()` would round.
+        # Plain numbers in float64: no buffer, which `.float()` would round.
         self._log_decay = torch.log1p(-(2.0 ** (-5 - torch.arange(heads, dtype=torch.float64))))
-        self._speed = 10_000 ** -(torch.arange(half, dtype=torch.float64) / half)
 
     def initial_state(
         self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -90,11 +91,10 @@ class Retention(Memory):
         dtype = state.matrix.dtype
         q, k, v = self.projection(x).to(dtype).unflatten(-1, (self.heads, -1)).split(self.sizes, dim=-1)
         place, position = positions(state.position, (batch, time), first, present)
-        angles = (place.double().unsqueeze(-1) * self._speed.to(x.device)).unsqueeze(-2)
-        cosine, sine = angles.cos().to(dtype), angles.sin().to(dtype)
+        turning = [part.unsqueeze(-2) for part in angles(place, self.sizes[0])]
         read, matrix = delta_rule(
-            _turn(q, cosine, sine),
-            _turn(k, cosine, sine),
+            turn(q, *turning),
+            turn(k, *turning),
             v,
             log_decay=self._log_decay.to(x.device, dtype).expand(batch, time, self.heads),
             scale=self.sizes[0] ** -0.5,
@@ -107,9 +107,3 @@ class Retention(Memory):
         normal = self.norm(read.flatten(-2).flatten(0, 1).to(x.dtype)).unflatten(0, (batch, time))
         y = self.output(functional.silu(self.gate(x)) * normal)
         return hide(y, present), RetentionState(matrix, position)
-
-
-def _turn(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn each pair (x_i, x_{i + key_dim/2}) by its angle (rotary positions, Su et al. 2021, arXiv 2104.09864)."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cosine - b * sine, a * sine + b * cosine), -1)

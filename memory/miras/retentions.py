@@ -84,11 +84,6 @@ def soft_threshold(z: Tensor, threshold: Tensor) -> Tensor:
     return z * torch.atan(z.abs() / threshold) / (math.pi / 2)
 
 
-def start_threshold(size: float) -> float:
-    """Give the parameter whose softplus is the threshold that a memory starts with."""
-    return math.log(math.expm1(size))
-
-
 def positive(parameter: Tensor) -> Tensor:
     """Give the threshold of a parameter."""
     return functional.softplus(parameter) + EPSILON

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from recurra.errors import UserError, nearest
+from recurra.memory.checks import check_counts
 from recurra.memory.miras.biases import BIASES, WITH_THRESHOLD
 from recurra.memory.miras.retentions import MAPPED, RETENTIONS
 
@@ -65,9 +66,7 @@ class Rule:
                 raise UserError(f"there is no {choice} {value!r}; {nearest(value, known)}")
         if self.mapped not in MOMENTS:
             raise UserError(f"mapped is one of {', '.join(MOMENTS)}, got {self.mapped!r}")
-        for option in ("chunk", "steps"):
-            if getattr(self, option) < 1:
-                raise UserError(f"{option} must be at least 1, got {getattr(self, option)}")
+        check_counts(chunk=self.chunk, steps=self.steps)
         for objection in OBJECTIONS:
             if objection.holds(self):
                 raise UserError(f"{self.summary}: {objection.reason}")

@@ -10,6 +10,7 @@ from torch.nn import functional
 from recurra.kernels import linear_recurrence
 from recurra.kernels.linear_recurrence import BACKENDS
 from recurra.memory.base import Memory, hide
+from recurra.memory.checks import check_counts
 from recurra.memory.gates import gate, log_gate, write_gate
 
 
@@ -35,6 +36,9 @@ class Minimal(Memory):
 
     Attributes:
         parts: how many projections of the input there are, the candidate's last.
+
+    Raises:
+        UserError: if ``expansion`` is less than 1.
     """
 
     parts: ClassVar[int]
@@ -50,6 +54,7 @@ class Minimal(Memory):
         backend: str | None = None,
     ) -> None:
         super().__init__()
+        check_counts(expansion=expansion)
         self.dim, self.closing, self.positive, self.backend = dim, closing, positive, backend
         self.projection = nn.Linear(dim, self.parts * dim * expansion)
         self.output: nn.Module = nn.Linear(dim * expansion, dim, bias=False) if expansion > 1 else nn.Identity()

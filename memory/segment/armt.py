@@ -38,6 +38,10 @@ class ARMT(SegmentMemory):
         diagonal: read the segments of a piece diagonal by diagonal, see `Diagonals`: the same results.
         backbone: what reads instead of a `Backbone` of these options: a `Reader`.
 
+    Raises:
+        UserError: if a number is too small, ``diagonal`` is wanted with ``replay`` or another backbone, or as
+            `Backbone` does.
+
     >>> y, state = ARMT(16, segment=4, slots=2, key_dim=8)(torch.ones(2, 5, 16))
     >>> y.shape, state.memory[0].matrix.shape, state.open[0].keys.shape, state.position
     (torch.Size([2, 5, 16]), torch.Size([2, 48, 16]), torch.Size([2, 4, 16]), tensor([5, 5]))

@@ -40,6 +40,9 @@ class Associative(nn.Module):
         key_dim: of keys and queries before their features are taken.
         order: of the features, see `dpfp`.
         frozen_gamma: take γ as given in the backward pass, as the released code does.
+
+    Raises:
+        UserError: if ``key_dim`` or ``order`` is less than 1.
     """
 
     def __init__(self, dim: int, *, key_dim: int, order: int, frozen_gamma: bool) -> None:

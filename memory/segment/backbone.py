@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recurra.errors import UserError
-from recurra.memory.attention.rotary import angles, turn
 from recurra.memory.blocks import SwiGLU
+from recurra.memory.checks import check_heads
+from recurra.memory.rotary import angles, turn
 from recurra.memory.segment.places import View, left_open, put
 
 
@@ -120,6 +121,9 @@ class Backbone(nn.Module):
         heads: see `Layer`.
         kv_heads: see `Layer`; None: as many as ``heads``.
         expansion: see `Layer`.
+
+    Raises:
+        UserError: if there is no layer, heads do not divide half of ``dim``, or ``kv_heads`` does not divide heads.
     """
 
     def __init__(
@@ -129,8 +133,7 @@ class Backbone(nn.Module):
         kv_heads = heads if kv_heads is None else kv_heads
         if layers < 1:
             raise UserError(f"a segment is read by at least one layer, got {layers}")
-        if heads < 1 or dim % (2 * heads):
-            raise UserError(f"attention needs heads that divide half its dim: {heads} does not divide {dim} / 2")
+        check_heads("attention", dim, heads, pairs=True)
         if kv_heads < 1 or heads % kv_heads:
             raise UserError(f"kv_heads must divide heads: {kv_heads} does not divide {heads}")
         self.dim, self.layers, self.head = dim, layers, dim // heads

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from recurra.memory.attention.rotary import angles
+from recurra.memory.rotary import angles
 from recurra.memory.segment.association import Association, Associative
 from recurra.memory.segment.backbone import Backbone, Held, Layer, attend, keep, turned_heads
 from recurra.memory.segment.parts import Part

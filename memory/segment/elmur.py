@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from recurra.errors import UserError
-from recurra.memory.attention.rotary import angles
 from recurra.memory.blocks import SwiGLU
+from recurra.memory.checks import check_heads
+from recurra.memory.rotary import angles
 from recurra.memory.segment.backbone import Layer, attend, keep, turned_heads
 from recurra.memory.segment.memory import SegmentMemory
 from recurra.memory.segment.parts import Gradients, Part, SegmentState
@@ -62,6 +63,9 @@ class ELMUR(SegmentMemory):
         horizon: see `Gradients`.
         replay: see `Gradients`.
 
+    Raises:
+        UserError: if a number is too small, ``blend`` lies outside 0..1, or heads do not divide half of ``dim``.
+
     >>> y, state = ELMUR(16, segment=4, slots=2)(torch.ones(2, 5, 16))
     >>> y.shape, state.memory[0].age.tolist()
     (torch.Size([2, 5, 16]), [[1, -1], [1, -1]])
@@ -89,8 +93,7 @@ class ELMUR(SegmentMemory):
             raise UserError(f"blend must lie in 0..1, got {blend}")
         if layers < 1:
             raise UserError(f"a segment is read by at least one layer, got {layers}")
-        if heads < 1 or dim % (2 * heads):
-            raise UserError(f"attention needs heads that divide half its dim: {heads} does not divide {dim} / 2")
+        check_heads("attention", dim, heads, pairs=True)
         self.dim, self.segment, self.slots, self.blend = dim, segment, slots, blend
         self.gradients = Gradients(horizon, replay).checked()
         self.head, self.reach = dim // heads, reach

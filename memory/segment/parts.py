@@ -82,7 +82,11 @@ class Gradients(NamedTuple):
     replay: bool = False
 
     def checked(self) -> "Gradients":
-        """Refuse a horizon that is none."""
+        """Refuse a horizon that is none.
+
+        Raises:
+            UserError: if it is less than 0.
+        """
         if self.horizon is not None and self.horizon < 0:
             raise UserError(f"a horizon is a number of segments, 0 or more, or None, got {self.horizon}")
         return self

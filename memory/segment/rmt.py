@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from recurra.errors import UserError
 from recurra.memory import state as states
-from recurra.memory.attention.rotary import angles
+from recurra.memory.rotary import angles
 from recurra.memory.segment.backbone import Backbone, Held, empty, keep, turned_heads
 from recurra.memory.segment.memory import SegmentMemory
 from recurra.memory.segment.parts import Gradients, Part, SegmentState
@@ -63,6 +63,10 @@ class RMT(SegmentMemory):
         horizon: see `Gradients`.
         replay: see `Gradients`.
         backbone: what reads instead of a `Backbone` of these options: a `Reader`.
+
+    Raises:
+        UserError: if a number is too small, there is no such valve, a cache is wanted of another backbone, or as
+            `Backbone` does.
 
     >>> y, state = RMT(16, segment=4, slots=2)(torch.ones(2, 5, 16))
     >>> y.shape, state.memory.tokens.shape, state.open[0].keys.shape, state.position

@@ -57,6 +57,9 @@ class TransformerXL(SegmentMemory):
         horizon: see `Gradients`.
         replay: see `Gradients`.
 
+    Raises:
+        UserError: if a number is too small, or as `Backbone` does.
+
     >>> y, state = TransformerXL(16, segment=4)(torch.ones(2, 5, 16))
     >>> y.shape, state.memory.hidden[0].shape, state.open[0].keys.shape, state.position
     (torch.Size([2, 5, 16]), torch.Size([2, 4, 16]), torch.Size([2, 8, 16]), tensor([5, 5]))

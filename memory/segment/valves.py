@@ -14,6 +14,9 @@ class CrossAttention(nn.Module):
         dim: width of memory tokens.
         heads: of the attention.
         swapped: let what was written ask what is kept: Q = relu(M̃_{n+1}), K = V = M_n.
+
+    Raises:
+        UserError: if heads do not divide ``dim``.
     """
 
     width = 1
@@ -107,7 +110,7 @@ def valve(name: str, dim: int, *, heads: int) -> CrossAttention | Gate | Cell | 
     way round.
 
     Raises:
-        UserError: if there is none of that name.
+        UserError: if there is none of that name, or as `CrossAttention` does.
     """
     if name not in VALVES:
         raise UserError(f"there is no valve {name!r}; {nearest(name, VALVES)}")

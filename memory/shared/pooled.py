@@ -14,6 +14,7 @@ from recurra.memory.miras import PRESETS, Associative, AssociativeState
 from recurra.memory.miras.learner import Learner
 from recurra.memory.miras.state import Learning
 from recurra.memory.miras.tokens import Tokens
+from recurra.memory.options import made
 from recurra.memory.positions import positions
 from recurra.memory.shared.alone import apart, together
 from recurra.memory.shared.learning import learn
@@ -74,7 +75,7 @@ class Pooled(Memory):
         super().__init__()
         if memory not in POOLED:
             raise UserError(f"no memory named {memory!r} can be pooled; {nearest(memory, POOLED)}")
-        self.memory = Associative(dim, **{**POOLED[memory], **options})
+        self.memory = made(f"pooled {memory}", Associative, dim, {**POOLED[memory], **options})
         rule = self.memory.rule
         by_head = rule.retention in ("none", "scalar")
         self.path = "pooled_delta_rule" if self.memory.path == "delta_rule" and by_head else "generic"

@@ -9,6 +9,7 @@ from torch.nn import functional
 from recurra.errors import UserError
 from recurra.memory import state as states
 from recurra.memory.base import Memory, hide
+from recurra.memory.checks import check_expansion, check_heads
 
 MEMORIES = ("shared", "own", "none")
 
@@ -85,8 +86,8 @@ class SRMT(Memory):
         kept: bool = False,
     ) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise UserError(f"srmt needs heads that divide its dim: {heads} does not divide {dim}")
+        check_heads("srmt", dim, heads)
+        check_expansion(expansion)
         if window < 0 or layers < 1:
             raise UserError(f"srmt has a window of 0 or more and a layer at least, got {window} and {layers}")
         if memory not in MEMORIES:

@@ -18,7 +18,10 @@ def turned(x: Tensor, place: Tensor) -> Tensor:
 
 
 def angles(place: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Give the cosine and sine ``(..., tokens, dim / 2)`` float64 of each place ``(..., tokens)`` int64."""
+    """Give the cosine and sine ``(..., tokens, dim / 2)`` of each place ``(..., tokens)`` int64.
+
+    Both are float64: they are right at places in the millions, too.
+    """
     half = dim // 2
     speed = 10_000 ** -(torch.arange(half, dtype=torch.float64, device=place.device) / half)
     angle = place.double().unsqueeze(-1) * speed
