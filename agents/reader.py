@@ -325,7 +325,8 @@ class Reader(OnHub, nn.Module):
                 answer.append(token)
             if all("." in self.tokens.decode(answer) for answer in answers):
                 break
-        return [self.tokens.decode(answer).split(".")[0].strip() for answer in answers]
+        said = (self.tokens.decode(answer).split(".")[0] for answer in answers)
+        return [text.replace("\0", "").strip() for text in said]
 
     def check(self, questions: list[str]) -> list[list[int]]:
         """Give the tokens of questions.

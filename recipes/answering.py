@@ -105,7 +105,7 @@ def evaluate(
     """Measure readers that were trained to answer; what `recurra.recipes.evaluate` does with such runs.
 
     Args:
-        runs: run folders or checkpoints.
+        runs: run folders, checkpoints, readers' own folders, or names of those that come with the package.
         env: ``task``, ``length`` (in GPT-2 tokens, such as 128k), ``depth`` (two shares of the document), ``questions``
             (to a document) and ``held_out`` (the books).
         grid: such options with the values to try, every combination a row; without tasks and lengths those of training

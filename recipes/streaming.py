@@ -56,7 +56,7 @@ def read(
     Args:
         documents: files, folders, bundled works (``text:shakespeare/macbeth``), or ``-`` for standard input; none, to
             ask about what was read before, of which ``state_in`` is the state.
-        reader: a run folder, a checkpoint or a reader's own folder.
+        reader: a run folder, a checkpoint, a reader's own folder, or the name of one that comes with the package.
         questions: what to ask about each document, all at its end.
         answers_every: ask on the way, too, whenever so many tokens more have been read.
         at_once: how many documents to read side by side, in one batch.
