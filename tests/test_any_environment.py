@@ -126,7 +126,7 @@ def test_learning_reads_exactly_what_acting_read(seen: str, done: str, told: str
     rollout = collector.collect(agent, steps=24, sequence=8)
     assert (rollout.first & rollout.present).sum() > 5
 
-    batch = sequences(rollout, 8, discount=0.9, trace=0.9)
+    batch = sequences(rollout, 8, discount=0.9, gae_lambda=0.9)
     output, _ = agent(batch.tokens, batch.starts, first=batch.first, present=batch.present)
     present = batch.present
     log_probs = output.policy.log_prob(batch.actions)

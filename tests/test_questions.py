@@ -472,7 +472,8 @@ def test_a_state_takes_the_place_of_a_state_alone(run, book, tmp_path):
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_answers_are_not_lost_where_another_document_is_no_text(run, book, tmp_path, capsys, at_once):
+def test_answers_are_not_lost_where_another_document_is_no_text(run, book, tmp_path, capsys, monkeypatch, at_once):
+    monkeypatch.setenv("COLUMNS", "500")
     (tmp_path / "broken").write_bytes(b"all is well " * 9000 + b"\xff")
     command = ["read", *[str(book)] * at_once, str(tmp_path / "broken"), "--reader", run, "--question", QUESTIONS[0]]
     assert cli.main([*command, "--at-once", str(at_once)]) == 2

@@ -182,9 +182,9 @@ def test_agents_that_see_the_whole_map_learn_and_are_shown(tmp_path: Path):
 
 def test_an_agents_advantages_are_those_of_its_own_episode():
     _, rollout = collect("srmt", steps=60)
-    discount, trace = 0.9, 0.8
+    discount, gae_lambda = 0.9, 0.8
     found = advantages(
-        rollout.rewards, rollout.values, rollout.ends, rollout.next_value, discount=discount, trace=trace
+        rollout.rewards, rollout.values, rollout.ends, rollout.next_value, discount=discount, gae_lambda=gae_lambda
     )
     checked = 0
     for team in range(4):
@@ -197,7 +197,7 @@ def test_an_agents_advantages_are_those_of_its_own_episode():
                 following, value = 0.0, 0.0
                 for t in range(end, begin - 1, -1):  # nothing follows the end but what its reward holds of it
                     delta = rollout.rewards[team, t, agent] + discount * value - rollout.values[team, t, agent]
-                    following = delta + discount * trace * following
+                    following = delta + discount * gae_lambda * following
                     value = rollout.values[team, t, agent]
                     torch.testing.assert_close(found[team, t, agent], following, rtol=1e-4, atol=1e-5)
                 checked += 1
@@ -222,7 +222,7 @@ def test_only_who_is_cut_is_credited_with_what_would_have_followed():
 @pytest.mark.parametrize("memory", ["srmt", "pooled_gated_delta_net"])
 def test_what_absent_agents_hold_is_not_learnt_from(memory: str):
     agent, rollout = collect(memory)
-    batch = sequences(rollout, 12, discount=0.9, trace=0.8)
+    batch = sequences(rollout, 12, discount=0.9, gae_lambda=0.8)
     assert batch.present is not None
     gone = ~batch.present
     changed = batch._replace(
