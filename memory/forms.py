@@ -31,7 +31,7 @@ def fits(state: Any, wanted: tuple, streams: int) -> bool:
     """
     if isinstance(state, Tensor):
         sizes = state.shape
-        return sizes == (streams, *wanted) or (sizes[:1] == (streams,) and _grown(sizes[1:], wanted))
+        return sizes == (streams, *wanted) or (sizes[:1] == (streams,) and states.of_sizes(sizes[1:], wanted))
     if wanted[:1] != (type(state),):
         return False
     if not isinstance(state, tuple):
@@ -43,7 +43,7 @@ def difference(state: Any, like: Any, name: str = "it") -> tuple[str, str, str] 
     """Say of what in a state's form is not as in that of another: which part it is, what it is here, and there."""
     if isinstance(state, Tensor) and isinstance(like, Tensor):
         sizes, wanted = form(state), form(like)
-        return None if _grown(sizes, wanted) else (name, f"{sizes} a stream", str(wanted))
+        return None if states.of_sizes(sizes, wanted) else (name, f"{sizes} a stream", str(wanted))
     if type(state) is not type(like):
         return name, type(state).__name__, type(like).__name__
     if not isinstance(state, tuple):
@@ -90,7 +90,3 @@ def _agents(memory: Any, state: Any) -> list[int]:
 
 def _counted(shape: Sequence[int]) -> str:
     return " of ".join(f"{count} {what}" for count, what in zip(shape, ("streams", "agents"), strict=False))
-
-
-def _grown(sizes: tuple, wanted: tuple) -> bool:
-    return len(sizes) == len(wanted) and all(most in (size, 0) for size, most in zip(sizes, wanted, strict=True))

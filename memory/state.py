@@ -10,7 +10,7 @@
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,6 +75,15 @@ def reset(state: State, mask: Tensor, fresh: State) -> State:
         return torch.where(mask.reshape(-1, *[1] * (old.dim() - 1)), new, old)
 
     return transform(choose, state, fresh)
+
+
+def of_sizes(sizes: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Say whether sizes are those wanted, of which 0, of a state that grows, stands for any.
+
+    >>> of_sizes((5, 4), (0, 4)), of_sizes((5, 4), (6, 4))
+    (True, False)
+    """
+    return len(sizes) == len(wanted) and all(most in (size, 0) for size, most in zip(sizes, wanted, strict=True))
 
 
 def nbytes(state: Any) -> int:
@@ -149,9 +158,7 @@ def load(path: str | os.PathLike[str], like: State, *, of: str | None = None) ->
         )
     for name, tensor in expected.items():
         given = found[name]
-        fits = given.dim() == tensor.dim() and all(
-            size == wanted or wanted == 0 for size, wanted in zip(given.shape[1:], tensor.shape[1:], strict=True)
-        )
+        fits = given.dim() == tensor.dim() and of_sizes(given.shape[1:], tensor.shape[1:])
         if not fits or given.dtype != tensor.dtype:
             raise UserError(
                 f"{path} is the state of another memory: {name} is {given.dtype} {tuple(given.shape[1:])} a stream, "

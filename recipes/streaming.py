@@ -127,8 +127,8 @@ def read(
         device=device,
         precision=precision,
     )
-    every = min(piece, -(-(answers_every or 8 * piece) // 8))
-    reading = _Reading(model, asked, answers_every, every, state_out, name, again, console, each)
+    looks = min(piece, -(-(answers_every or 8 * piece) // 8))  # bytes between them: near enough to answer in time
+    reading = _Reading(model, asked, answers_every, looks, state_out, name, again, console, each)
     start = time.perf_counter()
     total, last = 0, state
     with context:
@@ -229,7 +229,8 @@ class _Reading:
             if self.questions and not int(after.read):
                 raise UserError(f"{source.name} is empty: there is nothing to ask about")
             self.add(_row(source.name, before, after, [*given, *self.ask(after)]))
-        self._keep(state, since, sources)
+        if state is begun:  # there was nothing to read, and so nothing has been written yet
+            self._keep(state, since, sources)
         return state
 
     def _keep(self, state: ReaderState, since: ReaderState, sources: list[Source]) -> None:
