@@ -116,7 +116,7 @@ class Questions(Learning):
         self.turns += graduated
         streaming = graduated and self.turns % 2 == 1
         tasks, rows = self._pieces() if streaming else self._documents(stage)
-        read, numbers, first = (np.stack(parts) for parts in zip(*rows, strict=True))
+        read, numbers, facts, first = (np.stack(parts) for parts in zip(*rows, strict=True))
         within = streaming or first[:, 1:].any()  # documents begin elsewhere than with the piece
         asked = torch.as_tensor(numbers > 0, device=self.device)
         inputs = torch.as_tensor(read, device=self.device)
@@ -129,7 +129,7 @@ class Questions(Learning):
             )
         if streaming:
             self.state = states.detach(state)
-        written = self._written(costs)
+        written = self._written(costs, torch.as_tensor(~facts, device=self.device))
         wanted = inputs[asked]
         # A piece may ask for nothing: then there is only what was written to learn from.
         loss = functional.cross_entropy(logits, wanted) if len(wanted) else logits.sum()
@@ -155,11 +155,16 @@ class Questions(Learning):
             **{f"stage/{task}": float(own.stage) for task, own in standing.items() if len(standing) > 1},
         }
 
-    def _written(self, costs: list[Tensor]) -> Tensor:
-        """Give the mean cost of writing over the layers; 0 of a memory that does not tell."""
+    def _written(self, costs: list[Tensor], idle: Tensor) -> Tensor:
+        """Give the mean cost of writing tokens that are no fact's, over the layers; 0 of a memory that does not tell.
+
+        Args:
+            costs: of each layer ``(batch, time, ...)``.
+            idle: ``(batch, time)`` bool, the tokens that need not be written.
+        """
         if not costs:
             return torch.zeros((), device=self.device)
-        return torch.stack([cost.mean() for cost in costs]).mean()
+        return torch.stack([(cost.flatten(2).mean(2) * idle).mean() for cost in costs]).mean()
 
     def _documents(self, stage: int) -> tuple[list[str], list[Told]]:
         """Make documents of the tasks at a stage; of those past the last, of all lengths.

@@ -34,21 +34,24 @@ class Told(NamedTuple):
     Attributes:
         tokens: ``(time,)``.
         answers: which of them belong to answers: 0 for none, the answers numbered through from 1.
+        facts: which of them belong to facts.
         first: which of them a document begins with.
     """
 
     tokens: NDArray[np.int64]
     answers: NDArray[np.int64]
+    facts: NDArray[np.bool_]
     first: NDArray[np.bool_]
 
 
 class Unit(NamedTuple):
-    """A sentence, or a question with its answer, whose tokens are the last ``answer`` ones.
+    """A fact, a sentence of prose or a part of one, or a question with its answer.
 
-    ``first`` says whether a document begins with it.
+    The last ``answer`` tokens are the answer's, ``first`` says whether a document begins with it.
     """
 
     tokens: list[int]
+    fact: bool = False
     answer: int = 0
     first: bool = False
 
@@ -104,11 +107,11 @@ class Bank:
         before = decode([word])
         return {token for token in range(self.tokens.size) if decode([word, token])[len(before) :].startswith(" ")}
 
-    def mixed(self, sentence: list[int], words: str, rng: Random) -> list[int]:
-        """Put words between two of a sentence's; at its end where its tokens do not tell words apart."""
+    def cut(self, sentence: list[int], rng: Random) -> tuple[list[int], list[int]]:
+        """Cut a sentence in two between words; at its end where its tokens do not tell words apart."""
         places = [place for place, token in enumerate(sentence) if token in self.spaces]
         place = rng.choice(places or [len(sentence)])
-        return [*sentence[:place], *self.encode(words), *sentence[place:]]
+        return sentence[:place], sentence[place:]
 
     def prose(self, rng: Random) -> Iterator[list[int]]:
         """Give sentences without end: passages of up to 40, one after another."""
@@ -143,14 +146,18 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, 
         told, asks = len(story.facts), False
         if rng.random() < facts and story.happen():
             for fact in story.facts[told:]:
-                amid = rng.random() < decoys
-                yield Unit(bank.mixed(next(prose), fact, rng) if amid else bank.encode(fact))
+                before, after = bank.cut(next(prose), rng) if rng.random() < decoys else ([], [])
+                parts = (Unit(before), Unit(bank.encode(fact), fact=True), Unit(after))
+                yield from (part for part in parts if part.tokens)
             asks = rng.random() < 0.5
         elif facts == 1:
             asks = True
         else:
             sentence = next(prose)
-            yield Unit(bank.mixed(sentence, next(fragments), rng) if rng.random() < decoys else sentence)
+            if rng.random() < decoys:
+                before, after = bank.cut(sentence, rng)
+                sentence = [*before, *bank.encode(next(fragments)), *after]
+            yield Unit(sentence)
             asks = rng.random() < questions
         if asks:
             if (question := story.ask()) is not None:
@@ -184,7 +191,7 @@ def _fragments(task: str, rng: Random) -> Iterator[str]:
 
 def _unit(question: babi.Question, bank: Bank) -> Unit:
     answer = bank.encode(f"{question.answer}.")
-    return Unit([*bank.encode(question.text), *answer], len(answer))
+    return Unit([*bank.encode(question.text), *answer], answer=len(answer))
 
 
 class Roll(Iterator[Told]):
@@ -192,20 +199,18 @@ class Roll(Iterator[Told]):
 
     def __init__(self, units: Iterator[Unit], length: int) -> None:
         self._units, self._length, self._count = units, length, 0
-        self._tokens: deque[int] = deque()
-        self._answers: deque[int] = deque()
-        self._first: deque[bool] = deque()
+        self._held: deque[tuple[int, int, bool, bool]] = deque()
 
     def __next__(self) -> Told:
         """Give the next piece."""
-        while len(self._tokens) < self._length:
+        while len(self._held) < self._length:
             unit = next(self._units)
             self._count += unit.answer > 0
-            self._tokens += unit.tokens
-            self._answers += [0] * (len(unit.tokens) - unit.answer) + [self._count] * unit.answer
-            self._first += [unit.first] + [False] * (len(unit.tokens) - 1)
-        parts = (self._tokens, self._answers, self._first)
-        return Told(*(np.array([part.popleft() for _ in range(self._length)]) for part in parts))
+            asking = len(unit.tokens) - unit.answer
+            for place, token in enumerate(unit.tokens):
+                self._held.append((token, self._count if place >= asking else 0, unit.fact, unit.first and place == 0))
+        piece = [self._held.popleft() for _ in range(self._length)]
+        return Told(*map(np.array, zip(*piece, strict=True)))
 
 
 def document(task: str, bank: Bank, rng: Random, *, length: int, facts_alone: bool, decoys: float = 0.0) -> Told:

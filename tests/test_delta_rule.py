@@ -233,6 +233,23 @@ def test_autocast_does_not_lower_the_precision(backend):
     assert torch.equal(cast[1], plain[1])
 
 
+@pytest.mark.parametrize("flags", [False, True])
+@pytest.mark.parametrize("chunk", [1, 8, 64])
+def test_what_writes_nothing_is_read_all_the_same(chunk, flags):
+    """Where nobody learns it is read in one product: the answer of the recurrence."""
+    arguments = draw(decay="none", flags=flags)
+    arguments.pop("first", None)
+    arguments["beta"] = torch.zeros_like(arguments["beta"])
+    wanted = delta_rule(**arguments, backend="reference")
+    with torch.no_grad():
+        found = delta_rule(**arguments, chunk=chunk, backend="chunked")
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+        arguments["beta"][0, 3] = 0.5  # one that writes is enough
+        wanted, found = (delta_rule(**arguments, chunk=chunk, backend=backend) for backend in PLAIN)
+        torch.testing.assert_close(found[1], wanted[1], rtol=1e-12, atol=1e-12)
+
+
 @every_backend
 @pytest.mark.parametrize("state", [False, True])
 def test_an_empty_piece_leaves_the_state_as_it_is(backend, state):

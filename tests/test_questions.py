@@ -125,13 +125,20 @@ def test_decoys_lie_between_words_of_the_prose_and_say_nothing():
     assert len(found) == 5
 
 
-@pytest.mark.parametrize(("decoys", "alone"), [(0.0, True), (1.0, False)])
-def test_facts_may_stand_amid_the_prose(decoys, alone):
-    fact = re.compile(r"\b(?:Mary|John|Daniel|Sandra) (?:went|moved|travelled|journeyed)(?: back)? to the \w+\.")
-    story = tell("qa1", BANK, Random(0), facts=0.5, questions=0.0, decoys=decoys)
-    texts = [BANK.tokens.decode(unit.tokens).strip() for unit in islice(story, 200)]
-    assert sum(fact.search(text) is not None for text in texts) > 50
-    assert all((fact.fullmatch(text) is not None) == alone for text in texts if fact.search(text))
+@pytest.mark.parametrize("decoys", [0.0, 1.0])
+def test_facts_are_told_from_the_prose_that_they_stand_in(decoys):
+    """They follow a sentence, or stand amid one; their tokens are marked, and no others."""
+    fact = re.compile(r" (?:Mary|John|Daniel|Sandra) (?:went|moved|travelled|journeyed)(?: back)? to the \w+\.")
+    made = document("qa1", BANK, Random(0), length=60_000, facts_alone=False, decoys=decoys)
+    text = bytes(made.tokens.tolist()).decode()
+    found = [match.span() for match in fact.finditer(text)]
+    assert len(found) > 5
+    marked = np.zeros(len(text), bool)
+    for begin, end in found:
+        marked[begin:end] = True
+    assert np.array_equal(made.facts, marked)
+    amid = [text[begin - 1].isalpha() for begin, _ in found]
+    assert any(amid) == (decoys > 0)
 
 
 @pytest.mark.parametrize("facts", [1.0, 0.3])
@@ -320,6 +327,16 @@ def test_the_penalty_lowers_what_is_written():
     assert nothing == []
     memory(x)
     assert len(costs) == 1  # nothing is heard afterwards
+
+
+def test_facts_may_be_written():
+    """The penalty is on what is no fact's."""
+    costs = [torch.ones(2, 3, 4, requires_grad=True), torch.ones(2, 3, 1, requires_grad=True)]
+    idle = torch.tensor([[True, False, False], [False, True, True]])
+    written = module()._written(costs, idle)
+    written.backward()
+    assert written == 0.5
+    assert torch.equal(costs[0].grad > 0, idle.unsqueeze(-1).expand(2, 3, 4))
 
 
 def test_evaluation(run, tmp_path):

@@ -33,8 +33,11 @@ def chunked(
         O = B N + (E ⊙ Q) S
         S ← E_C ⊙ S + (L_C ⊙ K)ᵀ N
 
-    N is what is new to the memory. Without β the tokens write all, N = V.
+    N is what is new to the memory. Without β the tokens write all, N = V. Where nobody learns, no token writes and
+    nothing decays, O = Q S is all there is to do: so it is for most of a document that gates are shut to.
     """
+    if log_decay is None and first is None and _idle(beta):
+        return (q.transpose(1, 2) @ state).transpose(1, 2), state
     batch, time, heads, value_dim = v.shape
     by_channel = log_decay is not None and log_decay.dim() == 4
     count = -(-time // chunk)
@@ -89,6 +92,13 @@ def chunked(
     output = match(q) @ writes + (entering * q) @ entered
     output = output.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :time]
     return output, states[-1].unflatten(0, (batch, heads))
+
+
+def _idle(beta: Tensor | None) -> bool:
+    """Say whether no token writes; of a graph that is compiled or differentiated, it is not asked."""
+    if beta is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return not beta.any()
 
 
 def _rest(log_decay: Tensor) -> Tensor:
