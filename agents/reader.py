@@ -32,7 +32,7 @@ class ReaderState(NamedTuple):
 
     Attributes:
         memory: the memory's state.
-        features: ``(batch, dim)``, which foretell the next byte.
+        features: ``(batch, dim)``, which foretell the next byte; 0 after what was read to be asked about.
         read: ``(batch,)`` int64, how many bytes of the document have been read; of tokens that are given as they are,
             as to `Reader.forward`, each counts as one.
         tokens: ``(batch,)`` int64, how many tokens they were.
@@ -218,14 +218,14 @@ class Reader(OnHub, nn.Module):
         state = self.initial_state(len(documents)) if state is None else state
         if len(state.read) != len(documents):
             raise UserError(f"the state is of {len(state.read)} documents, there are {len(documents)}")
-        nothing = torch.zeros_like(state.read)
+        read_on = self.absorb if self.config["answers"] else self.advance
         for rows, counts in self.encode(documents, read=state.read.tolist()):
             tokens, present = padded(rows, state.read.device)
-            at_once = max(1, AT_ONCE // len(rows))
+            at_once, before = max(1, AT_ONCE // len(rows)), state.read
             for part, there in zip(tokens.split(at_once, 1), present.split(at_once, 1), strict=True):
                 if part.shape[1]:
-                    state = self.advance(part, state, present=None if there.all() else there, read=nothing)
-            state = state._replace(read=state.read + torch.tensor(counts, device=state.read.device))
+                    state = read_on(part, state, present=None if there.all() else there)
+            state = state._replace(read=before + torch.tensor(counts, device=before.device))
             yield state
 
     def encode(self, documents: list[Iterable[bytes]], *, read: list[int]) -> Iterator[tuple[list[Tensor], list[int]]]:
@@ -275,26 +275,26 @@ class Reader(OnHub, nn.Module):
             if any(going) or any(counts):
                 yield found, counts
 
-    def advance(
-        self, tokens: Tensor, state: ReaderState, *, present: Tensor | None = None, read: Tensor | None = None
-    ) -> ReaderState:
-        """Read tokens ``(batch, time)``; a reader that answers foretells nothing of them.
+    def absorb(self, tokens: Tensor, state: ReaderState, *, present: Tensor | None = None) -> ReaderState:
+        """Read tokens for the memory alone, which is all that questions need; see `advance`.
+
+        Features are 0 then: what answers a question is foretold from those of its own tokens.
+        """
+        memory = self.memory.absorb(self.embedding(tokens.int()), state.memory, present=present)
+        return _grown(state, tokens, present, memory, torch.zeros_like(state.features))
+
+    def advance(self, tokens: Tensor, state: ReaderState, *, present: Tensor | None = None) -> ReaderState:
+        """Read tokens; a reader that answers foretells nothing of them.
 
         Args:
-            tokens: the tokens.
+            tokens: ``(batch, time)``, each counted as a byte.
             state: before them.
             present: ``(batch, time)`` bool, False for padding.
-            read: ``(batch,)``, how many bytes they are; None: as many as tokens.
         """
         if self.config["answers"]:
             _, memory, after = self._take(tokens, state, None, present)
-            count = tokens.shape[1] if present is None else present.sum(1)
-            next_state = state._replace(
-                memory=memory, features=after, read=state.read + count, tokens=state.tokens + count
-            )
-        else:
-            _, next_state = self(tokens, state, present=present)
-        return next_state if read is None else next_state._replace(read=state.read + read)
+            return _grown(state, tokens, present, memory, after)
+        return self(tokens, state, present=present)[1]
 
     @torch.inference_mode()
     def ask(self, questions: list[str], state: ReaderState) -> list[str]:
@@ -402,6 +402,12 @@ def padded(rows: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
     counts = torch.tensor([len(row) for row in rows], device=device)
     tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
     return tokens, torch.arange(tokens.shape[1], device=device) < counts.unsqueeze(1)
+
+
+def _grown(state: ReaderState, tokens: Tensor, present: Tensor | None, memory: Any, features: Tensor) -> ReaderState:
+    """Give the state after tokens of which nothing was foretold."""
+    count = tokens.shape[1] if present is None else present.sum(1)
+    return state._replace(memory=memory, features=features, read=state.read + count, tokens=state.tokens + count)
 
 
 def _count(

@@ -16,8 +16,8 @@ class Memory(nn.Module, ABC):
 
     ``y, state = memory(x, state, first=first, present=present)``
 
-    A subclass sets ``self.dim`` and implements `forward` and `initial_state`; `step` follows from them and is
-    overridden where a step can be cheaper. `recurra.memory.laws.check` tests that a subclass keeps the contract.
+    A subclass sets ``self.dim`` and implements `forward` and `initial_state`; `step` and `absorb` follow from them and
+    are overridden where they can be cheaper. `recurra.memory.laws.check` tests that a subclass keeps the contract.
 
     Attributes:
         dim: width of inputs and outputs.
@@ -71,6 +71,15 @@ class Memory(nn.Module, ABC):
         """Read one token of each stream: x ``(batch, dim)``, first ``(batch,)``; outputs ``(batch, dim)``."""
         y, state = self(x.unsqueeze(-2), state, first=None if first is None else first.unsqueeze(-1))
         return y.squeeze(-2), state
+
+    def absorb(
+        self, x: Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
+    ) -> Any:
+        """Read a piece for what is kept of it alone: give the next state of `forward`, and no outputs.
+
+        To be overridden where that takes less.
+        """
+        return self(x, state, first=first, present=present)[1]
 
     def heed(self, x: Tensor, state: Any, *, present: Tensor | None = None) -> Tensor | None:
         """Say how strongly each agent of a team attends to each agent's memory when it reads a token.

@@ -156,6 +156,13 @@ class Block(Memory):
         y, state = self.memory.step(self.memory_norm(x), state, first=first)
         return self._mix(x + y), state
 
+    def absorb(
+        self, x: Tensor, state: Any = None, *, first: Tensor | None = None, present: Tensor | None = None
+    ) -> Any:
+        """Let the memory absorb a piece: see `Memory.absorb`."""
+        x, state = self.begin(x, state, first, present)
+        return self.memory.absorb(self.memory_norm(x), state, first=first, present=present)
+
     def heed(self, x: Tensor, state: Any, *, present: Tensor | None = None) -> Tensor | None:
         """Ask the memory: see `Memory.heed`."""
         return self.memory.heed(self.memory_norm(x), state, present=present)

@@ -61,12 +61,33 @@ class Network(Memory):
         present: Tensor | None = None,
     ) -> tuple[Tensor, NetworkState]:
         """Read a piece: see `Memory.forward`."""
+        x, after = self._read(len(self.layers), x, state, first, present)
+        return hide(self.norm(x), present), NetworkState(tuple(after))
+
+    def absorb(
+        self,
+        x: Tensor,
+        state: NetworkState | None = None,
+        *,
+        first: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> NetworkState:
+        """Let the last layer absorb what the others make of a piece: see `Memory.absorb`."""
+        x, state = self.begin(x, state, first, present)
+        x, after = self._read(len(self.layers) - 1, x, state, first, present)
+        last = self.layers[-1].absorb(x, state.layers[-1], first=first, present=present)
+        return NetworkState((*after, last))
+
+    def _read(
+        self, count: int, x: Tensor, state: NetworkState | None, first: Tensor | None, present: Tensor | None
+    ) -> tuple[Tensor, list[Any]]:
+        """Go through the first layers: what they make of a piece, and the next state of each."""
         x, state = self.begin(x, state, first, present)
         after = []
-        for layer, before in zip(self.layers, state.layers, strict=True):
+        for layer, before in zip(self.layers[:count], state.layers, strict=False):
             x, layer_state = layer(x, before, first=first, present=present)
             after.append(layer_state)
-        return hide(self.norm(x), present), NetworkState(tuple(after))
+        return x, after
 
     def step(
         self, x: Tensor, state: NetworkState | None = None, *, first: Tensor | None = None

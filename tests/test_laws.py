@@ -246,6 +246,11 @@ class StepIgnoresFirst(Average):
         return super().step(x, state)
 
 
+class AbsorbsOtherwise(Average):
+    def absorb(self, x, state=None, *, first=None, present=None):
+        return super().absorb(x, state, first=first)
+
+
 class OverwritesTheCallersState(Average):
     def forward(self, x, state=None, *, first=None, present=None):
         y, after = super().forward(x, state, first=first, present=present)
@@ -595,6 +600,7 @@ BREAKING = {
         SkipsShortPieces,
         StepsOtherwise,
         StepIgnoresFirst,
+        AbsorbsOtherwise,
         OverwritesTheCallersState,
         OverwritesX,
         HasAnotherFastPath,

@@ -25,7 +25,8 @@ SINGLE = 1e-6  # what an error in float32 counts beside one in float64
 def split(memory: Memory, case: Case) -> Figure:
     """Pieces, and steps, with the state carried give the outputs and the final state of one piece.
 
-    So do ``no_grad`` and ``inference_mode``, and the memory leaves what it is given as it was.
+    So do ``no_grad`` and ``inference_mode``; what is absorbed leaves the same state; and the memory leaves what it is
+    given as it was.
     """
     stream, state = case.stream, case.state(memory)
     with torch.inference_mode():  # before the others: what a memory caches here must not spoil them
@@ -37,7 +38,9 @@ def split(memory: Memory, case: Case) -> Figure:
         memory(given, kept, first=stream.first, present=stream.present)
     whole = read(memory, stream, state)
     pieces = read(memory, stream, state, case.cuts)
+    absorbed = memory.absorb(stream.x, state, first=stream.first, present=stream.present)
     figures = [
+        *gaps(absorbed, whole[1], "the state after what was absorbed"),
         flaw(whole[0].shape != stream.x.shape, f"outputs {tuple(whole[0].shape)} for x {tuple(stream.x.shape)}"),
         gap(given, stream.x, "the x that the memory was given"),
         *gaps(kept, before, "the state that the memory was given"),

@@ -116,13 +116,20 @@ class DeltaNet(Memory):
     ) -> tuple[Tensor, DeltaNetState]:
         """Read a piece: see `Memory.forward`."""
         x, state = self.begin(x, state, first, present)
-        mixed, convolution = self.projection(x), state.convolution
-        if self.convolution is None:
-            mixed = functional.silu(mixed)
-        else:
-            mixed, convolution = self.convolution(mixed, convolution, first=first, present=present)
-        y, matrix = self._recall(x, mixed, state.matrix, first, present)
-        return hide(y, present), DeltaNetState(matrix, convolution)
+        o, state = self._read(x, state, first, present)
+        return hide(self._tell(x, o), present), state
+
+    def absorb(
+        self,
+        x: Tensor,
+        state: DeltaNetState | None = None,
+        *,
+        first: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> DeltaNetState:
+        """Read a piece for the state alone: see `Memory.absorb`."""
+        x, state = self.begin(x, state, first, present)
+        return self._read(x, state, first, present)[1]
 
     def step(
         self, x: Tensor, state: DeltaNetState | None = None, *, first: Tensor | None = None
@@ -134,8 +141,20 @@ class DeltaNet(Memory):
             mixed = functional.silu(mixed)
         else:
             mixed, convolution = self.convolution.step(mixed, convolution)
-        y, matrix = self._recall(x.unsqueeze(1), mixed.unsqueeze(1), state.matrix)
-        return y.squeeze(1), DeltaNetState(matrix, convolution)
+        o, matrix = self._recall(x.unsqueeze(1), mixed.unsqueeze(1), state.matrix)
+        return self._tell(x, o.squeeze(1)), DeltaNetState(matrix, convolution)
+
+    def _read(
+        self, x: Tensor, state: DeltaNetState, first: Tensor | None, present: Tensor | None
+    ) -> tuple[Tensor, DeltaNetState]:
+        """Write a piece and read what it recalls ``(batch, time, heads, value_dim)``."""
+        mixed, convolution = self.projection(x), state.convolution
+        if self.convolution is None:
+            mixed = functional.silu(mixed)
+        else:
+            mixed, convolution = self.convolution(mixed, convolution, first=first, present=present)
+        o, matrix = self._recall(x, mixed, state.matrix, first, present)
+        return o, DeltaNetState(matrix, convolution)
 
     def _recall(
         self, x: Tensor, mixed: Tensor, matrix: Tensor, first: Tensor | None = None, present: Tensor | None = None
@@ -144,7 +163,7 @@ class DeltaNet(Memory):
         keys, v = mixed.split([2 * self.dim, self.mixed_dim - 2 * self.dim], dim=-1)
         q, k = functional.normalize(keys.unflatten(-1, (2, self.heads, -1)), dim=-1).unbind(-3)
         decisive = mixed if self.windowed else x
-        o, matrix = delta_rule(
+        found: tuple[Tensor, Tensor] = delta_rule(
             q,
             k,
             v.unflatten(-1, (self.heads, -1)),
@@ -156,10 +175,15 @@ class DeltaNet(Memory):
             chunk=self.chunk,
             backend=self.backend,
         )
+        return found
+
+    def _tell(self, x: Tensor, o: Tensor) -> Tensor:
+        """Turn what was recalled into outputs."""
         y = self.norm(o.to(self.norm.weight.dtype)).flatten(-2)
         if self.gate is not None:
             y = y * functional.silu(self.gate(x))
-        return self.output(y), matrix
+        output: Tensor = self.output(y)
+        return output
 
     def _log_decay(self, decisive: Tensor) -> Tensor | None:
         """Give the logarithm of alpha ``(batch, time, heads)``."""
