@@ -4,14 +4,17 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from recurra.agents import Reader, ReaderState, tracing
-from recurra.envs.documents import babilong, expand
+from recurra.agents import Reader, ReaderState, tokens, tracing
+from recurra.agents.tokens import Vocabulary
+from recurra.envs.documents import Source, babilong, expand
 from recurra.envs.documents.babilong import Babilong, Document, Given
+from recurra.envs.documents.prose import sentences
 from recurra.errors import UserError, nearest
 from recurra.memory import state as states
 from recurra.recipes import devices, evaluation, loading, resources
@@ -24,7 +27,10 @@ PIECE = 1 << 15
 LENGTHS = ["0", "1k", "4k", "16k"]
 
 #: What can be asked for, by ``env`` and ``grid``.
-OPTIONS = {"task", "length", "depth", "questions", "held_out"}
+OPTIONS = {"task", "length", "depth", "questions", "held_out", "gpt2"}
+
+#: The most characters of the held-out books that GPT-2's vocabulary is tried on.
+TRIED = 1 << 20
 
 #: Into how many equal parts a document is divided where accuracy is told by depth.
 DEPTHS = 5
@@ -107,7 +113,7 @@ def evaluate(
     Args:
         runs: run folders, checkpoints, readers' own folders, or names of those that come with the package.
         env: ``task``, ``length`` (in GPT-2 tokens, such as 128k), ``depth`` (two shares of the document), ``questions``
-            (to a document) and ``held_out`` (the books).
+            (to a document), ``held_out`` (the books) and ``gpt2`` (its ``tokenizer.json``, where it is at hand).
         grid: such options with the values to try, every combination a row; without tasks and lengths those of training
             and 0, 1k, 4k and 16k.
         episodes: how many documents, each row.
@@ -121,9 +127,10 @@ def evaluate(
     Returns:
         ``run``, ``task``, ``episodes``, ``success_rate`` (the share of questions answered, as BABILong judges), of the
         first row, and ``rows``, where each has these, the options of the grid, ``by_depth`` (the share in each fifth of
-        the document, None where nothing stood), ``tokens_per_second`` (of GPT-2's, by the ratio of
-        `CHARACTERS_PER_TOKEN`, like the lengths), ``resident_bytes`` and ``state_bytes``. With ``trace``, ``traces``
-        too: of each row a name, a `recurra.agents.tracing.Trace`, and where the facts stand, in bytes.
+        the document, None where nothing stood), ``tokens_per_second`` (of GPT-2's, like the lengths: at as many
+        characters to a token as its vocabulary has in the held-out books, or else `CHARACTERS_PER_TOKEN`),
+        ``resident_bytes`` and ``state_bytes``. With ``trace``, ``traces`` too: of each row a name, a
+        `recurra.agents.tracing.Trace`, and where the facts stand, in bytes.
 
     Raises:
         UserError: if a run, an option or a value is wrong.
@@ -137,29 +144,32 @@ def evaluate(
     if data is not None and (env or grid):
         raise UserError("the published sets are read as they are: leave --env and --grid out with --data")
     given = {} if data is None else babilong.load(data)
-    trials: list[tuple[str, Reader, dict[str, Any], Babilong | tuple[str, list[Given]]]] = []
+    trials: list[tuple[str, Reader, dict[str, Any], Babilong | tuple[str, list[Given]], float]] = []
     for run, reader, trained in loaded:
         if data is not None:
             for name, documents in given.items():
                 task, _, length = name.partition("/")
-                trials.append((run, reader, {"task": task, "length": length}, (task, documents[:episodes])))
+                read = task, documents[:episodes]
+                trials.append((run, reader, {"task": task, "length": length}, read, babilong.CHARACTERS_PER_TOKEN))
             continue
         for point in evaluation.points(_grid(env, grid, trained)):
             options = {**trained, **env, **point}
             shown = {"task": options["task"], "length": options["length"], **point}
-            trials.append((run, reader, shown, _task(options, seed)))
+            books = expand(options["held_out"])
+            per_token = _per_token(books, options.get("gpt2"))
+            trials.append((run, reader, shown, _task(options, books, per_token, seed), per_token))
     rows, traces = [], []
-    for run, reader, point, made in trials:
+    for run, reader, point, made, per_token in trials:
         reader.to(where)
         start = time.perf_counter()
         with computing:
             if isinstance(made, Babilong):
                 found = answers(reader, made, episodes=episodes, at_once=at_once)
-                read = sum(made.document(number).length for number in range(episodes))
+                size = sum(made.document(number).length for number in range(episodes))
             else:
                 found = answers_to(reader, *made)
-                read = sum(len(document.text) for document in made[1])
-        rows.append(_row(run, reader, point, found, read, time.perf_counter() - start))
+                size = sum(len(document.text) for document in made[1])
+        rows.append(_row(run, reader, point, found, size / per_token, time.perf_counter() - start))
         if trace and isinstance(made, Babilong):
             document = made.document(0)
             question = document.questions[0]
@@ -176,7 +186,23 @@ def _grid(env: dict[str, Any], grid: dict[str, list[Any]], trained: dict[str, An
     return {"task": [], **lengths, **grid} | {"task": babilong.named(tasks)}
 
 
-def _task(options: dict[str, Any], seed: int) -> Babilong:
+def _per_token(books: list[Source], gpt2: str | None) -> float:
+    """Give the characters of a GPT-2 token: those in the books' sentences, where its vocabulary is at hand."""
+    if gpt2 is None:
+        return babilong.CHARACTERS_PER_TOKEN
+    vocabulary = Vocabulary(tokens.read(gpt2))
+    taken, size = [], 0
+    for sentence in chain.from_iterable(map(sentences, books)):
+        taken.append(f" {sentence}")
+        size += len(taken[-1])
+        if size > TRIED:
+            break
+    if not taken:
+        raise UserError("there are no sentences in the held-out books to try GPT-2's vocabulary on")
+    return size / sum(map(len, vocabulary.encode_all(taken)))
+
+
+def _task(options: dict[str, Any], books: list[Source], per_token: float, seed: int) -> Babilong:
     depth = options.get("depth", [0, 1])
     if not (isinstance(depth, list | tuple) and len(depth) == 2 and all(isinstance(x, int | float) for x in depth)):
         raise UserError(f"depth must be two shares of the document, such as [0.2,0.4], got {depth!r}")
@@ -185,8 +211,8 @@ def _task(options: dict[str, Any], seed: int) -> Babilong:
         raise UserError(f"questions must be a number, got {questions!r}")
     return Babilong(
         str(options["task"]),
-        expand(options["held_out"]),
-        length=babilong.characters(options["length"]),
+        books,
+        length=babilong.characters(options["length"], per_token),
         depth=(float(depth[0]), float(depth[1])),
         questions=questions,
         seed=seed,
@@ -194,10 +220,9 @@ def _task(options: dict[str, Any], seed: int) -> Babilong:
 
 
 def _row(
-    run: str, reader: Reader, point: dict[str, Any], found: list[Answer], read: int, seconds: float
+    run: str, reader: Reader, point: dict[str, Any], found: list[Answer], read: float, seconds: float
 ) -> dict[str, Any]:
     right = np.array([answer.right for answer in found], float)
-    tokens = read / babilong.CHARACTERS_PER_TOKEN
     return {
         "run": run,
         "memory": reader.config["memory"],
@@ -208,7 +233,7 @@ def _row(
         "std_return": float(right.std()),
         "by_depth": by_depth(found),
         "seconds": round(seconds, 3),
-        "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
+        "tokens_per_second": round(read / max(seconds, 1e-9), 1),
         "resident_bytes": resources.resident(),
         "state_bytes": states.nbytes(reader.initial_state(1)),
     }

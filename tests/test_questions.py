@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from recurra.agents import Reader
+from recurra.agents import Reader, tokens
 from recurra.agents.tokens import Bytes
 from recurra.envs.documents import expand
 from recurra.envs.documents.babilong import CHARACTERS_PER_TOKEN, Babilong
@@ -22,7 +22,7 @@ from recurra.errors import UserError
 from recurra.memory import build as build_memory
 from recurra.memory import gates
 from recurra.memory import state as states
-from recurra.recipes import cli, evaluate, gridreport, parsing, read, settings, train
+from recurra.recipes import answering, cli, evaluate, gridreport, parsing, read, settings, train
 from recurra.recipes.answering import answers, by_depth
 from recurra.recipes.loading import reader as load_reader
 from recurra.recipes.questions import judged
@@ -358,6 +358,23 @@ def test_evaluation(run, tmp_path):
     assert (row["task"], row["length"]) == ("qa4", "500")
     rows = evaluate(run, grid={"task": ["all"]}, env={"length": "0"}, episodes=1)["rows"]
     assert [row["task"] for row in rows] == [f"qa{number}" for number in range(1, 21)]
+
+
+def test_lengths_are_counted_by_gpt2_s_own_vocabulary_where_it_is_at_hand(run, tmp_path):
+    """By one of its kind, whose tokens are shorter than GPT-2's."""
+    path = tmp_path / "tokenizer.json"
+    path.write_text(tokens.learn(words(expand("text:train")[:2], ["qa1"]), 600))
+    books = expand("text:test")
+    per_token = answering._per_token(books, str(path))
+    assert per_token < 3
+    task = answering._task({"task": "qa1", "length": "20k"}, books, per_token, 0)
+    count = len(tokens.Vocabulary(path.read_text()).encode(b"".join(task.document(0).pieces())))
+    assert count == pytest.approx(20_000, rel=0.03)
+    options = {"length": "2k", "gpt2": str(path)}
+    (row,) = evaluate(run, env={"task": "qa1", **options}, episodes=2)["rows"]
+    assert row["tokens_per_second"] * row["seconds"] == pytest.approx(4000, rel=0.02)
+    with pytest.raises(FileNotFoundError, match="no such tokenizer file"):
+        evaluate(run, env={"task": "qa1", **options, "gpt2": str(tmp_path / "none.json")}, episodes=2)
 
 
 def test_speed_is_of_what_was_read(run):

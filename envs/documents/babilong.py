@@ -290,8 +290,8 @@ def _words(labels: set[str], text: str) -> set[str]:
     return {label for label in labels if re.search(rf"(?<!\w){re.escape(label)}(?!\w)", text)}
 
 
-def characters(length: str | int) -> int:
-    """Turn a length in GPT-2 tokens, as BABILong names it, into characters.
+def characters(length: str | int, per_token: float = CHARACTERS_PER_TOKEN) -> int:
+    """Turn a length in GPT-2 tokens, as BABILong names it, into characters, so many to a token.
 
     >>> characters("1k"), characters("10M"), characters(0)
     (3760, 37600000, 0)
@@ -305,4 +305,4 @@ def characters(length: str | int) -> int:
     tokens = int(found[1]) * {"": 1, "k": 1000, "m": 1_000_000}[found[2].lower()]
     if tokens > LONGEST:
         raise UserError(f"a document has at most 100M tokens, got {length}")
-    return round(tokens * CHARACTERS_PER_TOKEN)
+    return round(tokens * per_token)
