@@ -34,13 +34,13 @@ class Told(NamedTuple):
     Attributes:
         tokens: ``(time,)``.
         answers: which of them belong to answers: 0 for none, the answers numbered through from 1.
-        facts: which of them belong to facts.
+        prose: which of them are prose.
         first: which of them a document begins with.
     """
 
     tokens: NDArray[np.int64]
     answers: NDArray[np.int64]
-    facts: NDArray[np.bool_]
+    prose: NDArray[np.bool_]
     first: NDArray[np.bool_]
 
 
@@ -51,7 +51,7 @@ class Unit(NamedTuple):
     """
 
     tokens: list[int]
-    fact: bool = False
+    prose: bool = False
     answer: int = 0
     first: bool = False
 
@@ -147,7 +147,7 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, 
         if rng.random() < facts and story.happen():
             for fact in story.facts[told:]:
                 before, after = bank.cut(next(prose), rng) if rng.random() < decoys else ([], [])
-                parts = (Unit(before), Unit(bank.encode(fact), fact=True), Unit(after))
+                parts = (Unit(before, prose=True), Unit(bank.encode(fact)), Unit(after, prose=True))
                 yield from (part for part in parts if part.tokens)
             asks = rng.random() < 0.5
         elif facts == 1:
@@ -157,7 +157,7 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, 
             if rng.random() < decoys:
                 before, after = bank.cut(sentence, rng)
                 sentence = [*before, *bank.encode(next(fragments)), *after]
-            yield Unit(sentence)
+            yield Unit(sentence, prose=True)
             asks = rng.random() < questions
         if asks:
             if (question := story.ask()) is not None:
@@ -208,7 +208,7 @@ class Roll(Iterator[Told]):
             self._count += unit.answer > 0
             asking = len(unit.tokens) - unit.answer
             for place, token in enumerate(unit.tokens):
-                self._held.append((token, self._count if place >= asking else 0, unit.fact, unit.first and place == 0))
+                self._held.append((token, self._count if place >= asking else 0, unit.prose, unit.first and place == 0))
         piece = [self._held.popleft() for _ in range(self._length)]
         return Told(*map(np.array, zip(*piece, strict=True)))
 
