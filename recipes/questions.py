@@ -3,8 +3,9 @@
 Two kinds of updates. In a curriculum, documents of some segments each, whole, gradients flowing through all of them;
 in each task, who answers goes on to longer ones. Of tasks that have passed the last stage every second update reads the
 next piece of each stream, with the memory's state carried and detached: what was written many pieces ago is asked for.
-The loss is of answers alone, and of prose that is written where that is asked for: a memory that writes it drowns the
-facts in it. Facts and questions cost nothing: a gate that is closed to everything learns nothing any more.
+The loss is of answers alone, and of what is written but is no fact where that is asked for: a memory that writes prose
+drowns the facts in it, and one that writes answers learns to lean on them. In documents of facts alone writing costs
+nothing: a gate that is closed to everything learns nothing any more.
 """
 
 from collections import defaultdict
@@ -116,7 +117,7 @@ class Questions(Learning):
         self.turns += graduated
         streaming = graduated and self.turns % 2 == 1
         tasks, rows = self._pieces() if streaming else self._documents(stage)
-        read, numbers, prose, first = (np.stack(parts) for parts in zip(*rows, strict=True))
+        read, numbers, idle, first = (np.stack(parts) for parts in zip(*rows, strict=True))
         within = streaming or first[:, 1:].any()  # documents begin elsewhere than with the piece
         asked = torch.as_tensor(numbers > 0, device=self.device)
         inputs = torch.as_tensor(read, device=self.device)
@@ -129,7 +130,7 @@ class Questions(Learning):
             )
         if streaming:
             self.state = states.detach(state)
-        written = self._written(costs, torch.as_tensor(prose, device=self.device))
+        written = self._written(costs, torch.as_tensor(idle, device=self.device))
         wanted = inputs[asked]
         # A piece may ask for nothing: then there is only what was written to learn from.
         loss = functional.cross_entropy(logits, wanted) if len(wanted) else logits.sum()
@@ -155,16 +156,16 @@ class Questions(Learning):
             **{f"stage/{task}": float(own.stage) for task, own in standing.items() if len(standing) > 1},
         }
 
-    def _written(self, costs: list[Tensor], prose: Tensor) -> Tensor:
-        """Give the cost of writing prose, a mean over tokens and layers; 0 of a memory that does not tell.
+    def _written(self, costs: list[Tensor], idle: Tensor) -> Tensor:
+        """Give the cost of idle writing, a mean over tokens and layers; 0 of a memory that does not tell.
 
         Args:
             costs: of each layer ``(batch, time, ...)``.
-            prose: ``(batch, time)`` bool, the tokens that need not be written.
+            idle: ``(batch, time)`` bool, the tokens that need not be written.
         """
         if not costs:
             return torch.zeros((), device=self.device)
-        return torch.stack([(cost.flatten(2).mean(2) * prose).mean() for cost in costs]).mean()
+        return torch.stack([(cost.flatten(2).mean(2) * idle).mean() for cost in costs]).mean()
 
     def _documents(self, stage: int) -> tuple[list[str], list[Told]]:
         """Make documents of the tasks at a stage; of those past the last, of all lengths.

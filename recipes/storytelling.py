@@ -34,24 +34,25 @@ class Told(NamedTuple):
     Attributes:
         tokens: ``(time,)``.
         answers: which of them belong to answers: 0 for none, the answers numbered through from 1.
-        prose: which of them are prose.
+        idle: which of them need not be written: all but facts; where there are facts alone, none.
         first: which of them a document begins with.
     """
 
     tokens: NDArray[np.int64]
     answers: NDArray[np.int64]
-    prose: NDArray[np.bool_]
+    idle: NDArray[np.bool_]
     first: NDArray[np.bool_]
 
 
 class Unit(NamedTuple):
     """A fact, a sentence of prose or a part of one, or a question with its answer.
 
-    The last ``answer`` tokens are the answer's, ``first`` says whether a document begins with it.
+    The last ``answer`` tokens are the answer's, ``idle`` says whether it need not be written, ``first`` whether a
+    document begins with it.
     """
 
     tokens: list[int]
-    prose: bool = False
+    idle: bool = False
     answer: int = 0
     first: bool = False
 
@@ -147,7 +148,7 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, 
         if rng.random() < facts and story.happen():
             for fact in story.facts[told:]:
                 before, after = bank.cut(next(prose), rng) if rng.random() < decoys else ([], [])
-                parts = (Unit(before, prose=True), Unit(bank.encode(fact)), Unit(after, prose=True))
+                parts = (Unit(before, idle=True), Unit(bank.encode(fact)), Unit(after, idle=True))
                 yield from (part for part in parts if part.tokens)
             asks = rng.random() < 0.5
         elif facts == 1:
@@ -157,11 +158,11 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, 
             if rng.random() < decoys:
                 before, after = bank.cut(sentence, rng)
                 sentence = [*before, *bank.encode(next(fragments)), *after]
-            yield Unit(sentence, prose=True)
+            yield Unit(sentence, idle=True)
             asks = rng.random() < questions
         if asks:
             if (question := story.ask()) is not None:
-                yield _unit(question, bank)
+                yield _unit(question, bank, idle=facts < 1)
             elif story.over:
                 return
             left -= story.over
@@ -189,9 +190,9 @@ def _fragments(task: str, rng: Random) -> Iterator[str]:
             yield " ".join(words[begin : begin + length])
 
 
-def _unit(question: babi.Question, bank: Bank) -> Unit:
+def _unit(question: babi.Question, bank: Bank, *, idle: bool) -> Unit:
     answer = bank.encode(f"{question.answer}.")
-    return Unit([*bank.encode(question.text), *answer], answer=len(answer))
+    return Unit([*bank.encode(question.text), *answer], idle=idle, answer=len(answer))
 
 
 class Roll(Iterator[Told]):
@@ -208,7 +209,7 @@ class Roll(Iterator[Told]):
             self._count += unit.answer > 0
             asking = len(unit.tokens) - unit.answer
             for place, token in enumerate(unit.tokens):
-                self._held.append((token, self._count if place >= asking else 0, unit.prose, unit.first and place == 0))
+                self._held.append((token, self._count if place >= asking else 0, unit.idle, unit.first and place == 0))
         piece = [self._held.popleft() for _ in range(self._length)]
         return Told(*map(np.array, zip(*piece, strict=True)))
 
