@@ -31,6 +31,9 @@ GIFTS = "Fred went to the garden. Fred picked up the milk there. Jeff moved to t
     ("name", "story", "asked"),
     [
         ("babilong-qa1", WALKS, {"Where is Mary?": "kitchen", "Where is John?": "office"}),
+        ("babilong-five", WALKS, {"Where is Mary?": "kitchen", "Where is John?": "office"}),
+        ("babilong-five", THINGS + "Mary moved to the bedroom.", {"Where is the milk?": "kitchen"}),
+        ("babilong-five", GIFTS, {"Who gave the milk to Jeff?": "Fred", "What did Fred give to Jeff?": "milk"}),
         ("babilong-all", WALKS, {"Where is Mary?": "kitchen", "Is Mary in the kitchen?": "yes"}),
         ("babilong-all", THINGS + "Mary moved to the bedroom.", {"Where is the milk?": "kitchen"}),
         ("babilong-all", GIFTS, {"Who gave the milk to Jeff?": "Fred", "What did Fred give to Jeff?": "milk"}),

@@ -53,7 +53,7 @@ class QuestionsOptions(LearningOptions):
         facts: how many facts there are on average in a piece of a stream: from and to, each document its own number.
         decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing: not to be written;
             and a whole fact, which is, stands in the midst of a sentence of prose.
-        write_penalty: what is added to the loss for the mean cost of writing what is no fact, in documents that are not of
+        write_penalty: what is added to the loss for the mean cost of writing what is no fact, except in documents of
             facts alone, see `recurra.memory.gates.heard`.
 
     Raises:
