@@ -20,7 +20,7 @@ BYTES = 256
 #: The most tokens that `Reader.stream` reads at once, however long the pieces are.
 AT_ONCE = 8192
 
-#: The most tokens of a question.
+#: The most tokens of a question, with the full stop before it.
 LONGEST_QUESTION = 256
 
 #: The most tokens of an answer; it ends before that at the first full stop.
@@ -329,7 +329,7 @@ class Reader(OnHub, nn.Module):
         return [text.replace("\0", "").strip() for text in said]
 
     def check(self, questions: list[str]) -> list[list[int]]:
-        """Give the tokens of questions.
+        """Give the tokens of questions, each after a full stop: a document may end in the midst of a sentence.
 
         Raises:
             UserError: if there are questions and the reader was not trained to answer; or one is empty, no text, or
@@ -343,7 +343,7 @@ class Reader(OnHub, nn.Module):
             if not question:
                 raise UserError("a question is empty")
             try:
-                asked.append(self.tokens.encode(f" {question}".encode(errors="surrogateescape")))
+                asked.append(self.tokens.encode(f". {question}".encode(errors="surrogateescape")))
             except NotText as error:
                 raise UserError(f"the question {said!r} is no UTF-8 text: write it anew") from error
             if len(asked[-1]) > LONGEST_QUESTION:

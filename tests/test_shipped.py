@@ -24,6 +24,7 @@ def test_each_is_loaded_by_its_name_and_has_a_card(name, tmp_path, monkeypatch):
 
 WALKS = "Mary went to the garden. John went to the office. Then Mary travelled to the kitchen."
 THINGS = "Mary went to the garden. Mary got the milk there. Mary journeyed to the kitchen. Mary dropped the milk. "
+CUT = " I know you all, and will awhile uphold the unyok'd hum"
 GIFTS = "Fred went to the garden. Fred picked up the milk there. Jeff moved to the garden. Fred gave the milk to Jeff."
 
 
@@ -34,6 +35,7 @@ GIFTS = "Fred went to the garden. Fred picked up the milk there. Jeff moved to t
         ("babilong-five", WALKS, {"Where is Mary?": "kitchen", "Where is John?": "office"}),
         ("babilong-five", THINGS + "Mary moved to the bedroom.", {"Where is the milk?": "kitchen"}),
         ("babilong-five", GIFTS, {"Who gave the milk to Jeff?": "Fred", "What did Fred give to Jeff?": "milk"}),
+        ("babilong-five", GIFTS + CUT, {"Who gave the milk to Jeff?": "Fred", "What did Fred give to Jeff?": "milk"}),
         ("babilong-all", WALKS, {"Where is Mary?": "kitchen", "Is Mary in the kitchen?": "yes"}),
         ("babilong-all", THINGS + "Mary moved to the bedroom.", {"Where is the milk?": "kitchen"}),
         ("babilong-all", GIFTS, {"Who gave the milk to Jeff?": "Fred", "What did Fred give to Jeff?": "milk"}),
