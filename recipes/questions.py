@@ -4,8 +4,8 @@ Two kinds of updates. In a curriculum, documents of some segments each, whole, g
 in each task, who answers goes on to longer ones. Of tasks that have passed the last stage every second update reads the
 next piece of each stream, with the memory's state carried and detached: what was written many pieces ago is asked for.
 The loss is of answers alone, and of what is written but is no fact where that is asked for: a memory that writes prose
-drowns the facts in it, and one that writes answers learns to lean on them. In documents of facts alone writing costs
-nothing: a gate that is closed to everything learns nothing any more.
+drowns the facts in it. In documents of facts alone writing costs nothing: a gate that is closed to everything learns
+nothing any more.
 """
 
 from collections import defaultdict
