@@ -1,6 +1,7 @@
 """Agents that come with the package work right after installation."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,20 @@ def test_the_readers_answer(name, story, asked, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {answer["question"]: answer["answer"] for answer in told["documents"][0]["answers"]} == asked
     assert isinstance(agents.load(name), Reader)
+
+
+def test_the_reader_of_five_tasks_knows_where_things_were_dropped():
+    """All 192 stories in which somebody gets a thing, goes, drops it and goes on."""
+    people, things = ("Mary", "John", "Sandra", "Daniel"), ("milk", "apple", "football")
+    gets, drops = ("got", "took", "picked up", "grabbed"), ("dropped", "discarded", "put down", "left")
+    reader = agents.load("babilong-five")
+    for who, thing, get, drop in product(people, things, gets, drops):
+        story = (
+            f"{who} went to the garden. {who} {get} the {thing} there. {who} journeyed to the kitchen. "
+            f"{who} {drop} the {thing}. {who} moved to the bedroom."
+        )
+        *_, state = reader.stream([story.encode()])
+        assert reader.ask([f"Where is the {thing}?"], state) == ["kitchen"], story
 
 
 @pytest.mark.parametrize("name", [name for name in shipped.names() if name.startswith("bottleneck-")])
