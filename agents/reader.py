@@ -17,8 +17,8 @@ from recurra.memory import state as states
 
 BYTES = 256
 
-#: The most tokens that `Reader.stream` reads at once, however long the pieces are.
-AT_ONCE = 8192
+#: The most tokens that `Reader.stream` reads at once, however long the pieces are; on a CPU, what its caches hold.
+AT_ONCE, AT_ONCE_ON_CPU = 8192, 2048
 
 #: The most tokens of a question, with the full stop before it.
 LONGEST_QUESTION = 256
@@ -221,7 +221,8 @@ class Reader(OnHub, nn.Module):
         read_on = self.absorb if self.config["answers"] else self.advance
         for rows, counts in self.encode(documents, read=state.read.tolist()):
             tokens, present = padded(rows, state.read.device)
-            at_once, before = max(1, AT_ONCE // len(rows)), state.read
+            most = AT_ONCE_ON_CPU if tokens.device.type == "cpu" else AT_ONCE
+            at_once, before = max(1, most // len(rows)), state.read
             for part, there in zip(tokens.split(at_once, 1), present.split(at_once, 1), strict=True):
                 if part.shape[1]:
                     state = read_on(part, state, present=None if there.all() else there)

@@ -75,7 +75,7 @@ def test_a_saved_state_scores_the_next_byte(tmp_path):
 def test_long_pieces_are_read_a_part_at_a_time(monkeypatch):
     model = reader()
     (whole,) = model.stream([bytes(range(100))])
-    monkeypatch.setattr("recurra.agents.reader.AT_ONCE", 7)
+    monkeypatch.setattr("recurra.agents.reader.AT_ONCE_ON_CPU", 7)
     (parts,) = model.stream([bytes(range(100))])
     assert parts.bits.item() == pytest.approx(whole.bits.item(), abs=1e-9)
 
