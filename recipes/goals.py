@@ -29,7 +29,7 @@ class Best(lightning.Callback):
     def _better(self, figure: float) -> bool:
         if not self.found:
             return True
-        return figure < self.found["figure"] if self.options.order == "lowest" else figure > self.found["figure"]
+        return figure < self.found["figure"] if self.options.better == "lower" else figure > self.found["figure"]
 
     def state_dict(self) -> dict[str, Any]:
         """Hold what the best figure is, and of which update."""

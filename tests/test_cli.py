@@ -371,7 +371,7 @@ MISTAKES = {
         ["train", "tmaze", "--best.metric", "mean_retrun"],
         "best.metric 'mean_retrun' is none of this recipe's figures; did you mean 'mean_return'",
     ),
-    "best in no order": (["train", "tmaze", "--best.order", "up"], "best.order: Expected a Literal"),
+    "best in no direction": (["train", "tmaze", "--best.better", "up"], "best.better: Expected a Literal"),
     "stop at nowhere": (
         ["train", "tmaze", "--stop.metric", "entropy"],
         "one of stop.above, stop.below and stop.better",

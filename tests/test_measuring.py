@@ -100,7 +100,7 @@ def test_each_evaluation_may_be_filmed(tmp_path: Path) -> None:
 
 
 def test_a_figure_of_training_may_decide_too(tmp_path: Path) -> None:
-    result = maze(tmp_path, **{"best.metric": "entropy", "best.order": "lowest"})
+    result = maze(tmp_path, **{"best.metric": "entropy", "best.better": "lower"})
     assert result["best"]["figure"] == min(float(row["entropy"]) for row in rows(result["run"]))
     assert not Path(maze(tmp_path)["run"], "best").exists()  # nothing is measured, nothing is best
 

@@ -89,11 +89,11 @@ class BestOptions:
 
     Args:
         metric: the figure that decides; one of evaluation's is known only where evaluation.every is set.
-        order: highest or lowest, whichever is best.
+        better: higher or lower: which figure is the better one.
     """
 
     metric: str
-    order: Literal["highest", "lowest"] = "highest"
+    better: Literal["higher", "lower"] = "higher"
 
 
 @dataclass

@@ -58,7 +58,7 @@ class ReadingRecipe(Recipe):
     held_out: list[str] = field(default_factory=list)
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     evaluation: ReadingEvaluationOptions = field(default_factory=ReadingEvaluationOptions)
-    best: BestOptions | None = field(default_factory=lambda: BestOptions("held_out_bits_per_byte", order="lowest"))
+    best: BestOptions | None = field(default_factory=lambda: BestOptions("held_out_bits_per_byte", better="lower"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
