@@ -1,18 +1,14 @@
 """``recurra bench reading``: how fast a document is read, and in how much memory, by its length."""
 
-import multiprocessing
-import resource
-import sys
 import time
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
 
 from recurra import agents
 from recurra.agents import Reader, ReaderState
-from recurra.benchmarks.timing import require_counts, seconds
+from recurra.benchmarks.timing import apart, require_counts, seconds
 from recurra.envs.documents import expand
 from recurra.envs.documents.babilong import CHARACTERS_PER_TOKEN, Babilong
 from recurra.errors import UserError
@@ -59,17 +55,14 @@ def run(
     beside: dict[int, float] = {}
     trials = [(ATTENTION, length) for length in sorted(lengths) if length <= attention]
     trials += [(reader, length) for length in sorted(lengths)]
-    spawning = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawning, max_tasks_per_child=1) as processes:
-        for name, length in trials:
-            threads = torch.get_num_threads()
-            found = processes.submit(_measured, reader, name, length, piece, budget, device, threads).result()
-            peer = None if name == ATTENTION else beside.get(length)
-            beside[length] = found["per_second"]
-            rows.append(
-                {"name": name, "what": "reading", "length": length, **found}
-                | {"ratio": peer and found["per_second"] / peer, "peer": peer and ATTENTION}
-            )
+    found = apart(_measured, ((reader, name, length, piece, budget, device) for name, length in trials))
+    for (name, length), figures in zip(trials, found, strict=True):
+        peer = None if name == ATTENTION else beside.get(length)
+        beside[length] = figures["per_second"]
+        rows.append(
+            {"name": name, "what": "reading", "length": length, **figures}
+            | {"ratio": peer and figures["per_second"] / peer, "peer": peer and ATTENTION}
+        )
     return rows
 
 
@@ -80,11 +73,8 @@ def _load(name: str) -> Reader:
     return reader
 
 
-def _measured(
-    name: str, kind: str, length: int, piece: int, budget: float, device: str, threads: int
-) -> dict[str, Any]:
-    """Read a document of a length, in a process of its own."""
-    torch.set_num_threads(threads)
+def _measured(name: str, kind: str, length: int, piece: int, budget: float, device: str) -> dict[str, Any]:
+    """Read a document of a length."""
     reader = _load(name)
     if kind == ATTENTION:
         torch.manual_seed(0)
@@ -97,10 +87,8 @@ def _measured(
         after[:] = deque(reader.stream(document.pieces(piece)), maxlen=1)
 
     taken = seconds(read, budget=budget, clock=time.process_time if device == "cpu" else time.perf_counter)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "parameters": sum(parameter.numel() for parameter in reader.parameters()),
         "per_second": length / taken,
-        "resident_bytes": most if sys.platform == "darwin" else most * 1024,
         "bytes": states.nbytes(after[0]),
     }

@@ -1,4 +1,4 @@
-"""``recurra bench segment``: ARMT segment by segment and by diagonals."""
+"""``recurra bench segment``: ARMT segment by segment, by diagonals, and with memory replay."""
 
 import time
 from functools import partial
@@ -8,11 +8,15 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recurra.benchmarks.timing import require_counts, seconds
+from recurra.benchmarks.timing import apart, require_counts, seconds
 from recurra.memory import state as states
 from recurra.memory.segment import ARMT
 
 READING, LEARNING = "forward", "forward and backward"
+
+#: What is measured, by its options; replay does what the plain one does where nothing is learnt.
+PLAIN, DIAGONAL, REPLAYED = "segment by segment", "by diagonals", "replayed"
+OPTIONS: dict[str, dict[str, bool]] = {PLAIN: {}, DIAGONAL: {"diagonal": True}, REPLAYED: {"replay": True}}
 
 
 def run(
@@ -27,9 +31,11 @@ def run(
     budget: float = 5.0,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """Measure what diagonal batching changes: the same results in fewer and larger operations.
+    """Measure what diagonal batching and memory replay change: the same results, gradients too.
 
-    On a CPU time is that of the process, all threads together, so that what else runs counts for nothing.
+    Diagonals are fewer and larger operations; replay holds one segment's activations and reads each segment twice.
+    Each is measured in a process of its own, whose memory is that of the measured alone. On a CPU time is that of the
+    process, all threads together, so that what else runs counts for nothing.
 
     Args:
         dim: width.
@@ -44,37 +50,39 @@ def run(
 
     Returns:
         A row for each figure: ``name``, ``what``, ``per_second`` (tokens, all streams together), ``operations`` (of
-        torch, of the forward pass), ``bytes`` of state for one stream, and ``ratio`` to the ``peer``.
+        torch, of the forward pass), ``resident_bytes`` (the most that the process held, what it imports included),
+        ``bytes`` of state for one stream, and ``ratio`` of speed to the ``peer``.
 
     Raises:
         UserError: if a number is less than 1, or heads do not divide half of dim.
     """
     require_counts(dim=dim, layers=layers, heads=heads, segment=segment, slots=slots, segments=segments, batch=batch)
-    torch.manual_seed(0)
-    plain = ARMT(dim, layers=layers, heads=heads, segment=segment, slots=slots).to(device)
-    diagonal = ARMT(dim, layers=layers, heads=heads, segment=segment, slots=slots, diagonal=True).to(device)
-    diagonal.load_state_dict(plain.state_dict())
-    x = torch.randn(batch, segments * segment, dim, device=device)
-    size = states.nbytes(plain.initial_state(1))
-    rows = []
-    for what, function in ((READING, _read), (LEARNING, _learn)):
-        beside = None
-        for name, memory in (("segment by segment", plain), ("by diagonals", diagonal)):
-            clock = time.process_time if device == "cpu" else time.perf_counter
-            rate = x[..., 0].numel() / seconds(partial(function, memory, x), budget=budget, clock=clock)
-            rows.append(
-                {
-                    "name": name,
-                    "what": what,
-                    "per_second": rate,
-                    "operations": operations(memory, x),
-                    "bytes": size,
-                    "ratio": None if beside is None else rate / beside,
-                    "peer": None if beside is None else "segment by segment",
-                }
-            )
-            beside = beside or rate
+    sizes: dict[str, Any] = {"dim": dim, "layers": layers, "heads": heads, "segment": segment, "slots": slots}
+    ARMT(**sizes)  # what is wrong with it is told now
+    trials = [(name, what) for what in (READING, LEARNING) for name in OPTIONS if (name, what) != (REPLAYED, READING)]
+    shape = batch, segments * segment, dim
+    found = apart(_measured, ((name, what, sizes, shape, budget, device) for name, what in trials))
+    rows: list[dict[str, Any]] = []
+    plain: dict[str, float] = {}
+    for (name, what), figures in zip(trials, found, strict=True):
+        beside = plain.setdefault(what, figures["per_second"])
+        compared = {"ratio": figures["per_second"] / beside, "peer": PLAIN} if name != PLAIN else {}
+        rows.append({"name": name, "what": what, **figures, "ratio": None, "peer": None} | compared)
     return rows
+
+
+def _measured(
+    name: str, what: str, sizes: dict[str, Any], shape: tuple[int, int, int], budget: float, device: str
+) -> dict[str, Any]:
+    torch.manual_seed(0)
+    memory, x = ARMT(**sizes, **OPTIONS[name]).to(device), torch.randn(shape, device=device)
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    function = partial(_read if what == READING else _learn, memory, x)
+    return {
+        "per_second": x[..., 0].numel() / seconds(function, budget=budget, clock=clock),
+        "operations": operations(memory, x),
+        "bytes": states.nbytes(memory.initial_state(1)),
+    }
 
 
 @torch.no_grad()

@@ -1,9 +1,14 @@
 """How things are timed: repeated, the median taken, with what the machine can do beside it."""
 
+import multiprocessing
 import platform
+import resource
 import statistics
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import torch
 
@@ -46,6 +51,25 @@ def _once(function: Callable[[], object], clock: Callable[[], float]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return clock() - start
+
+
+def apart(function: Callable[..., dict[str, Any]], trials: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """Call a function with each trial's arguments, each in a process of its own, with as many threads as here.
+
+    Yields:
+        What it gave, and ``resident_bytes``: the most that the process held, what it imports included.
+    """
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawning, max_tasks_per_child=1) as processes:
+        for arguments in trials:
+            yield processes.submit(_resident, torch.get_num_threads(), function, arguments).result()
+
+
+def _resident(threads: int, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    found = function(*arguments)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found | {"resident_bytes": most if sys.platform == "darwin" else most * 1024}
 
 
 def require_counts(**options: int | Sequence[int]) -> None:

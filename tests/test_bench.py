@@ -96,14 +96,18 @@ def test_reading_needs_a_reader(capsys):
 
 
 def test_segment(capsys):
-    """By diagonals there are fewer operations: as many as there are diagonals instead of cells."""
-    options = ["--dim", "8", "--layers", "4", "--segment", "4", "--slots", "2", "--segments", "8", "--budget", "0.01"]
-    rows = bench(capsys, "segment", *options)
-    assert [(row["name"], row["what"]) for row in rows] == [
-        (name, what) for what in ("forward", "forward and backward") for name in ("segment by segment", "by diagonals")
-    ]
-    assert rows[1]["operations"] < 0.6 * rows[0]["operations"]  # 11 diagonals, 32 cells
+    """By diagonals there are fewer operations, as many as diagonals instead of cells; replay holds less."""
+    sizes = ["--dim", "64", "--layers", "4", "--segment", "64", "--slots", "2", "--segments", "32"]
+    rows = bench(capsys, "segment", *sizes, "--budget", "0.01")
+    found = {(row["name"], row["what"]): row for row in rows}
+    plain, reading, learning = "segment by segment", "forward", "forward and backward"
+    assert list(found) == [
+        (plain, reading), ("by diagonals", reading),
+        (plain, learning), ("by diagonals", learning), ("replayed", learning),
+    ]  # fmt: skip
+    assert rows[1]["operations"] < 0.6 * rows[0]["operations"]  # 35 diagonals, 128 cells
     assert rows[1]["ratio"] == pytest.approx(rows[1]["per_second"] / rows[0]["per_second"])
+    assert found["replayed", learning]["resident_bytes"] < found[plain, learning]["resident_bytes"]
 
 
 def test_teams(capsys):
