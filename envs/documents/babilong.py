@@ -148,7 +148,7 @@ class Babilong:
     """Documents of one task and length, each a function of the seed and its number.
 
     Args:
-        task: ``qa1`` to ``qa20``, ``qa1-varied`` to ``qa20-varied``, ``needle`` or ``passkey``.
+        task: ``qa1`` to ``qa20`` or ``qa3-people``, each ``-varied`` too, ``needle`` or ``passkey``.
         sources: books to hide the facts in.
         length: of each document in characters; 0 leaves the prose out.
         depth: between which shares of the prose the facts stand.

@@ -15,6 +15,7 @@ class QuestionsEnv:
     Args:
         tasks: BABILong's, qa1 to qa20, needle and passkey: each document is of one of them; all stands for the twenty.
             With facts in words that vary and do not stand out from a book's, qa1-varied to qa20-varied, or all-varied.
+            Beside them qa3-people, where somebody was before, from which qa3 is learnt sooner.
         documents: books to hide facts in while learning: files, folders, and bundled works such as ``text:train``.
         held_out: the same, to measure by.
         tokens: bpe learns a vocabulary from the books and the facts; bytes; or the path of a tokenizers file.

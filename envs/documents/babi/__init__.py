@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from recurra.envs.documents.babi.carrying import Counting, Giving, IsThere, Listing, WhereIsThing, WhereWasThing
 from recurra.envs.documents.babi.disguise import disguised
-from recurra.envs.documents.babi.going import Before, Conjunction, Coreference, They, WhereIs
+from recurra.envs.documents.babi.going import Before, Conjunction, Coreference, They, WhereIs, WhereWas
 from recurra.envs.documents.babi.placing import Either, Negation
 from recurra.envs.documents.babi.reasoning import Colour, Direction, Fear, Path, Position, Size
 from recurra.envs.documents.babi.story import Question, Story
@@ -23,10 +23,12 @@ from recurra.errors import UserError, nearest
 
 __all__ = ["TASKS", "Question", "Sample", "Story", "begin", "draw", "tell"]
 
+#: By BABILong's names; ``qa3-people`` is none of its tasks, but a step towards qa3: where was Mary before the kitchen?
 _PLAIN: dict[str, type[Story]] = {
     "qa1": WhereIs,
     "qa2": WhereIsThing,
     "qa3": WhereWasThing,
+    "qa3-people": WhereWas,
     "qa4": Direction,
     "qa5": Giving,
     "qa6": IsThere,
@@ -46,7 +48,7 @@ _PLAIN: dict[str, type[Story]] = {
     "qa20": Motive,
 }
 
-#: The tasks by BABILong's names, and each again as ``qa1-varied``: told in words that do not stand out from a book's.
+#: These tasks, and each again as ``qa1-varied``: told in words that do not stand out from a book's.
 TASKS = _PLAIN | {f"{name}-varied": disguised(story) for name, story in _PLAIN.items()}
 
 

@@ -1,4 +1,4 @@
-"""Tasks about people who go from room to room: qa1, and qa11 to qa14."""
+"""Tasks about people who go from room to room: qa1, qa3-people, and qa11 to qa14."""
 
 from random import Random
 
@@ -42,6 +42,29 @@ class WhereIs(Story):
         number = self.tell(f"{said} {self.rng.choice(GO)} the {room}.")
         for person in people:
             self.place[person], self.told[person] = room, (*after, number)
+
+
+class WhereWas(WhereIs):
+    """qa3-people, what qa3 asks of things: where was somebody before the room where they now are?"""
+
+    def __init__(self, rng: Random) -> None:
+        super().__init__(rng)
+        self.before: dict[str, tuple[str, tuple[int, ...]]] = {}
+
+    def move(self, people: list[str], said: str, *, after: tuple[int, ...] = ()) -> None:
+        """Let people go elsewhere, and note where they were; see `WhereIs.move`."""
+        for person in people:
+            if person in self.place:
+                self.before[person] = self.place[person], self.told[person]
+        super().move(people, said, after=after)
+
+    def ask(self) -> Question | None:
+        """Ask where somebody was of whom it was told twice."""
+        if not self.before:
+            return None
+        person = self.rng.choice(list(self.before))
+        room, told = self.before[person]
+        return Question(f"Where was {person} before the {self.place[person]}?", room, (*told, *self.told[person]))
 
 
 class Coreference(WhereIs):
