@@ -94,6 +94,7 @@ class Questions(Learning):
                 rates=(options.facts[0], options.facts[1]),
                 seed=f"{seed}/stream/{row}",
                 decoys=options.decoys,
+                false_answers=options.false_answers,
             )
             for row in range(options.streams)
         ]
@@ -117,7 +118,7 @@ class Questions(Learning):
         self.turns += graduated
         streaming = graduated and self.turns % 2 == 1
         tasks, rows = self._pieces() if streaming else self._documents(stage)
-        read, numbers, idle, first = (np.stack(parts) for parts in zip(*rows, strict=True))
+        read, numbers, right, idle, first = (np.stack(parts) for parts in zip(*rows, strict=True))
         within = streaming or first[:, 1:].any()  # documents begin elsewhere than with the piece
         asked = torch.as_tensor(numbers > 0, device=self.device)
         inputs = torch.as_tensor(read, device=self.device)
@@ -131,16 +132,16 @@ class Questions(Learning):
         if streaming:
             self.state = states.detach(state)
         written = self._written(costs, torch.as_tensor(idle, device=self.device))
-        wanted = inputs[asked]
+        wanted = torch.as_tensor(right, device=self.device)[asked]
         # A piece may ask for nothing: then there is only what was written to learn from.
         loss = functional.cross_entropy(logits, wanted) if len(wanted) else logits.sum()
         step = self.improve(loss + self.options.write_penalty * written)
         nothing = float("nan")
-        right = judged(logits.detach().argmax(-1) == wanted, numbers)
-        share = float(np.mean([answer for row in right for answer in row] or nothing))
+        found = judged(logits.detach().argmax(-1) == wanted, numbers)
+        share = float(np.mean([answer for row in found for answer in row] or nothing))
         if not graduated:
             answers: dict[str, list[bool]] = defaultdict(list)
-            for task, row in zip(tasks, right, strict=True):
+            for task, row in zip(tasks, found, strict=True):
                 answers[task] += row
             for task, own in answers.items():
                 if own:  # something was asked
@@ -189,6 +190,7 @@ class Questions(Learning):
                     length=length,
                     facts_alone=count == 0,
                     decoys=self.options.decoys,
+                    false_answers=self.options.false_answers,
                 )
             )
         return tasks, rows

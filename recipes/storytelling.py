@@ -34,12 +34,14 @@ class Told(NamedTuple):
     Attributes:
         tokens: ``(time,)``.
         answers: which of them belong to answers: 0 for none, the answers numbered through from 1.
+        wanted: ``(time,)``, what is to be foretold: the tokens themselves, in false answers those of the right one.
         idle: which of them need not be written: all but facts; where there are facts alone, none.
         first: which of them a document begins with.
     """
 
     tokens: NDArray[np.int64]
     answers: NDArray[np.int64]
+    wanted: NDArray[np.int64]
     idle: NDArray[np.bool_]
     first: NDArray[np.bool_]
 
@@ -47,13 +49,13 @@ class Told(NamedTuple):
 class Unit(NamedTuple):
     """A fact, a sentence of prose or a part of one, or a question with its answer.
 
-    The last ``answer`` tokens are the answer's, ``idle`` says whether it need not be written, ``first`` whether a
-    document begins with it.
+    ``answer`` are the tokens of the right answer, in whose place the last of ``tokens`` stand; ``idle`` says whether it
+    need not be written, ``first`` whether a document begins with it.
     """
 
     tokens: list[int]
     idle: bool = False
-    answer: int = 0
+    answer: Sequence[int] = ()
     first: bool = False
 
 
@@ -126,7 +128,9 @@ class Bank:
         return self.tokens.encode(f" {text}".encode())
 
 
-def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, decoys: float) -> Iterator[Unit]:
+def tell(
+    task: str, bank: Bank, rng: Random, *, facts: float, questions: float, decoys: float, false_answers: float = 0.0
+) -> Iterator[Unit]:
     """Tell a story in prose: as long as it goes on, or until it is over and has been asked about.
 
     After a fact there is a question with probability one half. Of a story that is over no more is asked than in the
@@ -140,6 +144,7 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, 
         questions: how likely a question is after a sentence of prose.
         decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing; and a fact stands
             in the midst of a sentence of prose.
+        false_answers: how likely an answer stands there as any of the task's, drawn at random.
     """
     story, prose, fragments = TASKS[task](rng), bank.prose(rng), _fragments(task, rng)
     left = story.questions
@@ -162,7 +167,8 @@ def tell(task: str, bank: Bank, rng: Random, *, facts: float, questions: float, 
             asks = rng.random() < questions
         if asks:
             if (question := story.ask()) is not None:
-                yield _unit(question, bank, idle=facts < 1)
+                false = false_answers and story.labels and rng.random() < false_answers
+                yield _unit(question, rng.choice(story.labels) if false else question.answer, bank, idle=facts < 1)
             elif story.over:
                 return
             left -= story.over
@@ -190,9 +196,14 @@ def _fragments(task: str, rng: Random) -> Iterator[str]:
             yield " ".join(words[begin : begin + length])
 
 
-def _unit(question: babi.Question, bank: Bank, *, idle: bool) -> Unit:
-    answer = bank.encode(f"{question.answer}.")
-    return Unit([*bank.encode(question.text), *answer], idle=idle, answer=len(answer))
+def _unit(question: babi.Question, said: str, bank: Bank, *, idle: bool) -> Unit:
+    """Give a question, and what is said to be its answer; the right one unless both differ in their first token alone.
+
+    A later token is foretold from those before it, which have to be right.
+    """
+    answer, stated = (bank.encode(f"{text}.") for text in (question.answer, said))
+    stated = stated if stated[1:] == answer[1:] else answer
+    return Unit([*bank.encode(question.text), *stated], idle=idle, answer=answer)
 
 
 class Roll(Iterator[Told]):
@@ -200,30 +211,43 @@ class Roll(Iterator[Told]):
 
     def __init__(self, units: Iterator[Unit], length: int) -> None:
         self._units, self._length, self._count = units, length, 0
-        self._held: deque[tuple[int, int, bool, bool]] = deque()
+        self._held: deque[tuple[int, int, int, bool, bool]] = deque()
 
     def __next__(self) -> Told:
         """Give the next piece."""
         while len(self._held) < self._length:
             unit = next(self._units)
-            self._count += unit.answer > 0
-            asking = len(unit.tokens) - unit.answer
-            for place, token in enumerate(unit.tokens):
-                self._held.append((token, self._count if place >= asking else 0, unit.idle, unit.first and place == 0))
+            self._count += len(unit.answer) > 0
+            asking = len(unit.tokens) - len(unit.answer)
+            wanted = [*unit.tokens[:asking], *unit.answer]
+            for place, (token, right) in enumerate(zip(unit.tokens, wanted, strict=True)):
+                number = self._count if place >= asking else 0
+                self._held.append((token, number, right, unit.idle, unit.first and place == 0))
         piece = [self._held.popleft() for _ in range(self._length)]
         return Told(*map(np.array, zip(*piece, strict=True)))
 
 
-def document(task: str, bank: Bank, rng: Random, *, length: int, facts_alone: bool, decoys: float = 0.0) -> Told:
+def document(
+    task: str,
+    bank: Bank,
+    rng: Random,
+    *,
+    length: int,
+    facts_alone: bool,
+    decoys: float = 0.0,
+    false_answers: float = 0.0,
+) -> Told:
     """Make a document of exactly so many tokens, or of facts alone; where its story is over, another follows.
 
-    It has from about 1 fact in it to twice as many as a story of the task has on average.
+    It has from about 1 fact in it to twice as many as a story of the task has on average. See `tell`.
     """
     if facts_alone:
-        return next(Roll(documents(task, bank, rng, facts=1.0, questions=0.0, decoys=0.0), length))
+        alone = documents(task, bank, rng, facts=1.0, questions=0.0, decoys=0.0, false_answers=false_answers)
+        return next(Roll(alone, length))
     units = length / bank.mean
     facts = min(0.8, rng.uniform(1, 2 * _usual(task)) / units)
-    told = documents(task, bank, rng, facts=facts, questions=min(0.5, 4 / units), decoys=decoys)
+    chances = {"facts": facts, "questions": min(0.5, 4 / units), "decoys": decoys, "false_answers": false_answers}
+    told = documents(task, bank, rng, **chances)
     return next(Roll(told, length))
 
 
@@ -256,9 +280,10 @@ class Stream(Iterator[Told]):
         rates: tuple[float, float],
         seed: str,
         decoys: float = 0.0,
+        false_answers: float = 0.0,
     ) -> None:
         self.tasks, self.bank, self.length, self.mean, self.rates, self.seed = tasks, bank, length, mean, rates, seed
-        self.decoys = decoys
+        self.decoys, self.false_answers = decoys, false_answers
         self.number, self.piece, self.pieces, self.task = -1, 0, 0, ""
 
     def open(self, number: int, piece: int = 0, task: str | None = None) -> None:
@@ -275,6 +300,7 @@ class Stream(Iterator[Told]):
             facts=min(0.8, rate),
             questions=self.bank.mean / self.length,
             decoys=self.decoys,
+            false_answers=self.false_answers,
         )
         self._roll = Roll(told, self.length)
         self.number, self.piece = number, piece

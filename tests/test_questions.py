@@ -116,6 +116,58 @@ def test_a_stream_tells_the_truth_over_its_pieces_and_goes_on_where_it_was():
         assert np.array_equal(one.answers, other.answers)
 
 
+def words_of(bank, numbers):
+    """Give the facts that come before each question, who is asked for, and what is answered."""
+    text = bank.tokens.decode(numbers.tolist())
+    for match in re.finditer(r"Where is (\w+)\? (\w+)\.", text):
+        rooms = re.findall(
+            rf"{match[1]} (?:went|moved|travelled|journeyed)(?: back)? to the (\w+)\.", text[: match.start()]
+        )
+        yield rooms, match[2]
+
+
+@pytest.mark.parametrize("facts_alone", [True, False])
+def test_of_false_answers_the_right_ones_are_learnt(facts_alone):
+    """The text says any room, as often as another; what is to be foretold there is where somebody is."""
+    sources = expand("text:shakespeare/macbeth")
+    bank = Bank(sources, tokens.Vocabulary(tokens.learn(words(sources, ["qa1"]), 512)))
+    right, said = [], []
+    for seed in range(20):
+        made = document("qa1", bank, Random(seed), length=2000, facts_alone=facts_alone, false_answers=1.0)
+        assert np.array_equal(made.tokens[made.answers == 0], made.wanted[made.answers == 0])
+        right += [rooms[-1] == room for rooms, room in words_of(bank, made.wanted) if rooms]
+        said += [rooms[-1] == room for rooms, room in words_of(bank, made.tokens) if rooms]
+    assert len(right) == len(said) > 30
+    assert all(right)
+    assert 0.02 < np.mean(said) < 0.35
+    honest = document("qa1", bank, Random(0), length=2000, facts_alone=facts_alone)
+    assert np.array_equal(honest.tokens, honest.wanted)
+
+
+def test_an_answer_of_several_tokens_is_never_false():
+    made = document("qa1", BANK, Random(0), length=2000, facts_alone=True, false_answers=1.0)
+    assert made.answers.any()
+    assert np.array_equal(made.tokens, made.wanted)
+
+
+def test_what_is_wanted_is_learnt(monkeypatch):
+    learner = module(**{"reading.false_answers": 1.0, "env.vocabulary": 512, "steps": 256})
+    rows = learner._documents(0)[1]
+    numbers, right, read = (np.stack([getattr(row, name) for row in rows]) for name in ("answers", "wanted", "tokens"))
+    assert (read != right).any()
+    targets = []
+
+    def heard(logits, wanted):
+        targets.append(wanted)
+        return logits.sum()
+
+    monkeypatch.setattr("recurra.recipes.questions.functional.cross_entropy", heard)
+    learner.configure_optimizers()
+    monkeypatch.setattr(learner, "improve", lambda loss: {})
+    learner.training_step(None, 0)
+    assert np.array_equal(targets[0].numpy(), right[numbers > 0])
+
+
 def test_decoys_lie_between_words_of_the_prose_and_say_nothing():
     found = set()
     for unit in islice(tell("qa1", BANK, Random(0), facts=0.0, questions=0.0, decoys=1.0), 300):

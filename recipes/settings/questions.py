@@ -54,6 +54,10 @@ class QuestionsOptions(LearningOptions):
         facts: how many facts there are on average in a piece of a stream: from and to, each document its own number.
         decoys: how likely a sentence of prose has a few words of a fact in it, which tell nothing: not to be written;
             and a whole fact, which is, stands in the midst of a sentence of prose.
+        false_answers: how likely the answer that stands in the text after a question is drawn from all of the task's;
+            the right one is learnt all the same. Readers lean on answers that they have read before, where these are
+            right: of a story that has been asked about they answer what they otherwise would not. Answers of one token
+            alone.
         write_penalty: what is added to the loss for the mean cost of writing what is no fact, except in documents of
             facts alone, see `recurra.memory.gates.heard`.
 
@@ -72,6 +76,7 @@ class QuestionsOptions(LearningOptions):
     document: float = 64.0
     facts: list[float] = field(default_factory=lambda: [0.003, 2.0])
     decoys: float = 0.0
+    false_answers: float = 0.0
     write_penalty: float = 0.0
     weight_decay: float = 0.01
 
@@ -91,7 +96,8 @@ class QuestionsOptions(LearningOptions):
         require(1 <= self.document < math.inf, f"reading.document must be at least 1, and finite, got {self.document}")
         rates = len(self.facts) == 2 and 0 < self.facts[0] <= self.facts[1] < math.inf
         require(rates, f"reading.facts must be two numbers above 0, from and to, got {self.facts}")
-        require(0 <= self.decoys <= 1, f"reading.decoys must lie in 0..1, got {self.decoys}")
+        for name in ("decoys", "false_answers"):
+            require(0 <= getattr(self, name) <= 1, f"reading.{name} must lie in 0..1, got {getattr(self, name)}")
         require(self.write_penalty >= 0, f"reading.write_penalty must not be negative, got {self.write_penalty}")
 
 
