@@ -2,9 +2,7 @@
 
 import multiprocessing
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +10,7 @@ from typing import Any
 
 import torch
 
+from recurra import resources
 from recurra.errors import UserError
 
 
@@ -68,8 +67,7 @@ def apart(function: Callable[..., dict[str, Any]], trials: Iterable[tuple[Any, .
 def _resident(threads: int, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
     torch.set_num_threads(threads)
     found = function(*arguments)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return found | {"resident_bytes": most if sys.platform == "darwin" else most * 1024}
+    return found | {"resident_bytes": resources.peak()}
 
 
 def require_counts(**options: int | Sequence[int]) -> None:

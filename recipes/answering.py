@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from recurra import resources
 from recurra.agents import Reader, ReaderState, tokens, tracing
 from recurra.agents.tokens import Vocabulary
 from recurra.envs.documents import Source, babilong, expand
@@ -17,7 +18,7 @@ from recurra.envs.documents.babilong import Babilong, Document, Given
 from recurra.envs.documents.prose import sentences
 from recurra.errors import UserError, nearest
 from recurra.memory import state as states
-from recurra.recipes import devices, evaluation, loading, resources
+from recurra.recipes import devices, evaluation, loading
 from recurra.recipes.settings import QuestionsEnv
 
 #: Bytes of each document between looks at the next.

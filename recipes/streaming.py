@@ -14,12 +14,13 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from recurra import resources
 from recurra.agents import Reader, ReaderState, tracing
 from recurra.agents.tokens import NotText
 from recurra.envs.documents import Source, expand
 from recurra.errors import UserError
 from recurra.memory import state as states
-from recurra.recipes import devices, loading, resources
+from recurra.recipes import devices, loading
 from recurra.recipes import report as reports
 from recurra.recipes import tracing as pages
 from recurra.recipes.settings import require_seed

@@ -4,8 +4,10 @@ import json
 import sys
 
 import pytest
+import torch
 
 from recurra.benchmarks import mlp, operations, training
+from recurra.benchmarks.timing import apart
 from recurra.errors import UserError
 from recurra.recipes import cli
 
@@ -93,6 +95,12 @@ def test_reading(capsys):
 def test_reading_needs_a_reader(capsys):
     assert cli.main(["bench", "reading", "--reader", "bottleneck-sparse"]) == 2
     assert "bottleneck-sparse is an agent that acts and reads no documents" in capsys.readouterr().err
+
+
+def test_a_process_of_its_own_holds_nothing_of_its_parents():
+    ballast = torch.ones(2**27)
+    (found,) = apart(dict, [()])
+    assert 0 < found["resident_bytes"] < ballast.nbytes
 
 
 def test_segment(capsys):
