@@ -10,7 +10,7 @@ import torch
 
 from recurra import memory
 from recurra.agents import ActorCritic
-from recurra.benchmarks.timing import require_counts
+from recurra.benchmarks.timing import require_counts, steady
 from recurra.envs import make_teams
 from recurra.errors import UserError, nearest
 from recurra.memory import state as states
@@ -46,8 +46,9 @@ def run(
 ) -> list[dict[str, Any]]:
     """Measure teams of each memory.
 
-    Figures are of seconds of CPU time, one thread, so that other work on the machine does little to them. Of training
-    the first update, and all that is made before it, is left out. Each figure is the best of the rounds.
+    One thread. Worlds and acting are timed in seconds of CPU time, so that other work on the machine does little to
+    them, training by the clock, without its first update and all that is made before it. Each figure is the best of the
+    rounds.
 
     Args:
         train: `recurra.recipes.train`, with a folder for its runs.
@@ -92,8 +93,9 @@ def run(
             settings: dict[str, Any] = {"memory": name, "dim": dim, "environments": environments, "threads": 1}
             settings |= {"ppo.rollout": rollout, "ppo.sequence": math.gcd(16, rollout)}
             settings |= {} if agents is None else {"env.agents": agents}
-            best = min(_training(train, recipe, settings, environments * rollout, updates) for _ in range(rounds))
-            rows.append(_row(name, "training", size, updates * environments * rollout / best, held))
+            steps = (1 + updates) * environments * rollout
+            best = max(steady(train(recipe, steps=steps, **settings)["run"])[0] for _ in range(rounds))
+            rows.append(_row(name, "training", size, best, held))
     finally:
         torch.set_num_threads(threads)
     return rows
@@ -132,15 +134,3 @@ def _acting(agent: ActorCritic, options: dict[str, Any], environments: int, step
         step = teams.step(actions)
         obs, first = step.obs, step.first
     return time.process_time() - start
-
-
-def _training(
-    train: Callable[..., dict[str, Any]], recipe: str, settings: dict[str, Any], steps: int, updates: int
-) -> float:
-    """Train, end to end: seconds of the updates after the first."""
-    spent = []
-    for count in (1, 1 + updates):
-        start = time.process_time()
-        train(recipe, steps=count * steps, **settings)
-        spent.append(time.process_time() - start)
-    return spent[1] - spent[0]

