@@ -113,8 +113,8 @@ class Questions(Learning):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Learn from documents of the stage, or from the next piece of each stream."""
-        stage = self.stages.draw(Random(f"{self.seed}/{self.done}/stage"))
-        graduated = stage == len(self.options.segments)
+        stage = self.stages.draw_stage(Random(f"{self.seed}/{self.done}/stage"))
+        graduated = stage == len(self.options.lengths)
         self.turns += graduated
         streaming = graduated and self.turns % 2 == 1
         tasks, rows = self._pieces() if streaming else self._documents(stage)
@@ -139,7 +139,7 @@ class Questions(Learning):
         nothing = float("nan")
         found = judged(logits.detach().argmax(-1) == wanted, numbers)
         share = float(np.mean([answer for row in found for answer in row] or nothing))
-        if not graduated:
+        if not streaming:
             answers: dict[str, list[bool]] = defaultdict(list)
             for task, row in zip(tasks, found, strict=True):
                 answers[task] += row
@@ -169,26 +169,26 @@ class Questions(Learning):
         return torch.stack([(cost.flatten(2).mean(2) * idle).mean() for cost in costs]).mean()
 
     def _documents(self, stage: int) -> tuple[list[str], list[Told]]:
-        """Make documents of the tasks at a stage; of those past the last, of all lengths.
+        """Make documents of the tasks at a stage; of those past the last, of all stages.
 
-        Those of facts alone are a segment long at first, so that there is little to learn from, later as long as any.
+        Those of facts alone are short at first, so that there is little to learn from, later as long as any.
         """
         rng = Random(f"{self.seed}/{self.done}/{stage}")
-        segments = self.options.segments
-        graduated = stage == len(segments)
-        count = rng.choice(segments) if graduated else segments[stage]
-        longer = rng.choice(segments) if graduated and not count else count
-        length = max(1, longer) * self.options.segment
-        at_stage, tasks, rows = self.stages.at(stage), [], []
+        lengths = self.options.lengths
+        graduated = stage == len(lengths)
+        drawn = rng.randrange(len(lengths)) if graduated else stage
+        facts_alone = drawn < len(self.options.facts_alone)
+        length = rng.choice(lengths) if graduated and facts_alone else lengths[drawn]
+        tasks, rows = [], []
         for _ in range(self.options.tokens // length):
-            tasks.append(rng.choice(at_stage))
+            tasks.append(self.stages.draw_task(rng, stage))
             rows.append(
                 document(
                     tasks[-1],
                     self.bank,
                     rng,
                     length=length,
-                    facts_alone=count == 0,
+                    facts_alone=facts_alone,
                     decoys=self.options.decoys,
                     false_answers=self.options.false_answers,
                 )

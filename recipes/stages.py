@@ -10,6 +10,9 @@ import numpy as np
 
 from recurra.recipes.settings import QuestionsOptions
 
+#: A task past the last stage is drawn as if at least this share of its questions were answered wrong.
+LEAST_NEED = 0.01
+
 
 @dataclass
 class Standing:
@@ -19,13 +22,18 @@ class Standing:
         stage: which of the lengths; as many as there are once the last has been passed.
         wanted: the share of answers that earns the next stage.
         updates: made of it at this stage.
-        shares: of right answers, in the last of them.
+        shares: of right answers, in the last of them; past the last stage too.
     """
 
     stage: int
     wanted: float
     updates: int
     shares: deque[float]
+
+    @property
+    def need(self) -> float:
+        """The share of questions answered wrong lately; 1 before any was asked."""
+        return max(LEAST_NEED, 1 - float(np.mean(self.shares))) if self.shares else 1.0
 
 
 class Stages:
@@ -53,28 +61,38 @@ class Stages:
     @property
     def graduates(self) -> list[str]:
         """The tasks that have passed the last stage."""
-        return self.at(len(self.options.segments))
+        return self.at(len(self.options.lengths))
 
     def at(self, stage: int) -> list[str]:
         """Give the tasks at a stage."""
         return [task for task, standing in self.standing.items() if standing.stage == stage]
 
-    def draw(self, rng: Random) -> int:
+    def draw_stage(self, rng: Random) -> int:
         """Draw a stage that tasks stand at, the likelier the more there are.
 
-        Those that have passed the last are drawn half of the time at the most: so the few left behind learn the more.
+        Those that have passed the last are drawn a certain share of the time at the most: so the few left behind learn
+        the more.
         """
         stages = [standing.stage for standing in self.standing.values()]
-        left = [stage for stage in stages if stage < len(self.options.segments)]
-        if not left or rng.random() < min(0.5, 1 - len(left) / len(stages)):
-            return len(self.options.segments)
+        left = [stage for stage in stages if stage < len(self.options.lengths)]
+        if not left or rng.random() < min(self.options.graduates, 1 - len(left) / len(stages)):
+            return len(self.options.lengths)
         return rng.choice(left)
+
+    def draw_task(self, rng: Random, stage: int) -> str:
+        """Draw a task at a stage; past the last, the likelier the more of its questions are answered wrong."""
+        tasks = self.at(stage)
+        if stage < len(self.options.lengths):
+            return rng.choice(tasks)
+        return rng.choices(tasks, [self.standing[task].need for task in tasks])[0]
 
     def judge(self, task: str, share: float) -> bool:
         """Take in what share of an update's questions was answered; say whether the task goes on to the next stage."""
         standing = self.standing[task]
-        standing.updates += 1
         standing.shares.append(share)
+        if standing.stage == len(self.options.lengths):
+            return False
+        standing.updates += 1
         reached = float(np.mean(standing.shares))
         earned = len(standing.shares) == self.options.window and reached >= standing.wanted
         if not earned and standing.updates != self.options.promote_after:

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from collections import Counter
 from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
@@ -45,7 +46,7 @@ SMALL = {
     "reading.tokens": 256,
     "reading.piece": 64,
     "reading.segment": 32,
-    "reading.segments": [0, 1, 2],
+    "reading.segments": [1, 2],
     "reading.promote_at": 0,
     "reading.window": 1,
     "evaluation.episodes": 2,
@@ -322,9 +323,9 @@ def test_promotion_needs_a_full_window():
 
 
 def test_too_hard_a_stage_ends_after_its_updates_and_less_is_asked_for_later():
-    course = stages(promote_at=0.9, promote_after=3, window=2, segments=[0, 1])
+    course = stages(promote_at=0.9, promote_after=3, window=2, segments=[1])
     assert [course.judge("qa1", share) for share in (0.5, 0.5, 0.5)] == [False, False, True]
-    again = stages(promote_at=0.9, promote_after=3, window=2, segments=[0, 1])
+    again = stages(promote_at=0.9, promote_after=3, window=2, segments=[1])
     again.load_state_dict(json.loads(json.dumps(course.state_dict())))
     for one in (course, again):  # 0.45 is nine tenths of a half
         assert [one.judge("qa1", share) for share in (0.44, 0.46)] == [False, True]
@@ -332,17 +333,35 @@ def test_too_hard_a_stage_ends_after_its_updates_and_less_is_asked_for_later():
 
 
 def test_each_task_goes_on_by_itself():
-    course = stages(("qa1", "qa2", "qa3"), promote_at=0.9, window=1, segments=[0, 1])
+    course = stages(("qa1", "qa2", "qa3"), promote_at=0.9, window=1, segments=[1])
     assert course.judge("qa2", 1.0)
     assert course.judge("qa2", 1.0)
     assert (course.at(0), course.graduates) == (["qa1", "qa3"], ["qa2"])
-    drawn = [course.draw(Random(seed)) for seed in range(300)]
+    drawn = [course.draw_stage(Random(seed)) for seed in range(300)]
     assert set(drawn) == {0, 2}
     assert 60 < drawn.count(2) < 140  # one of three
     course.judge("qa1", 1.0)
     course.judge("qa1", 1.0)
-    drawn = [course.draw(Random(seed)) for seed in range(300)]
+    drawn = [course.draw_stage(Random(seed)) for seed in range(300)]
     assert 110 < drawn.count(2) < 190  # two of three, but no more than half of the time
+    course.options.graduates = 0.1
+    assert 10 < [course.draw_stage(Random(seed)) for seed in range(300)].count(2) < 60
+
+
+def test_tasks_past_the_last_stage_are_drawn_by_what_is_answered_wrong():
+    course = stages(("qa1", "qa2", "qa3"), promote_at=1.0, window=2, segments=[1])
+    for task in ("qa1", "qa2", "qa3") * 4:
+        assert course.judge(task, 1.0) == (course.standing[task].updates == 0)
+    drawn = Counter(course.draw_task(Random(seed), 2) for seed in range(300))
+    assert all(60 < drawn[task] < 140 for task in ("qa1", "qa2", "qa3"))  # nothing was asked there yet
+    for task, share in [("qa1", 1.0), ("qa2", 0.5), ("qa3", 0.7)] * 2:
+        assert not course.judge(task, share)
+    again = stages(("qa1", "qa2", "qa3"), promote_at=1.0, window=2, segments=[1])
+    again.load_state_dict(json.loads(json.dumps(course.state_dict())))
+    for one in (course, again):
+        drawn = Counter(one.draw_task(Random(seed), 2) for seed in range(1000))
+        assert 0 < drawn["qa1"] < 40  # one of 81
+        assert 560 < drawn["qa2"] < 680  # 50 of 81
 
 
 def test_documents_are_of_tasks_at_their_stage_and_streams_of_those_beyond():
@@ -357,6 +376,21 @@ def test_documents_are_of_tasks_at_their_stage_and_streams_of_those_beyond():
         assert len(tasks) == len(rows) == 256 // len(rows[0].tokens)
     seen = {task for _ in range(40) for task in learner._pieces()[0]}
     assert seen == {"qa4", "qa6"}
+
+
+def test_documents_of_facts_alone_come_first():
+    learner = module(**{"reading.facts_alone": [1, 4], "reading.segments": [2]})
+    standing = learner.stages.standing["qa1"]
+    for stage, (length, alone) in enumerate([(32, True), (128, True), (64, False)]):
+        standing.stage = stage
+        for row in learner._documents(stage)[1]:
+            assert (len(row.tokens), row.idle.any()) == (length, not alone)
+    standing.stage = 3
+    seen = set()
+    for _ in range(60):
+        learner.done += 1
+        seen |= {(len(row.tokens), bool(row.idle.any())) for row in learner._documents(3)[1]}
+    assert seen == {(32, False), (64, False), (128, False), (64, True)}  # those of facts alone, as long as any
 
 
 def test_the_penalty_lowers_what_is_written():
@@ -651,10 +685,13 @@ def test_mistakes_are_told(run, book, tmp_path):
         ({"env.tokens": "words"}, "env.tokens must be bpe, bytes or the path"),
         ({"env.tokens": "none.json"}, "no such tokenizer file"),
         ({"env.held_out": ["text:shakespeare/macbeth"]}, "macbeth is learnt from and measured by"),
-        ({"reading.segments": [2, 1]}, "must be numbers that grow"),
+        ({"reading.segments": [2, 1]}, "must be numbers from 1 that grow"),
+        ({"reading.facts_alone": [0, 1]}, "must be numbers from 1 that grow"),
+        ({"reading.facts_alone": [], "reading.segments": []}, "name no stage"),
         ({"reading.segments": [64]}, "must hold the longest documents"),
         ({"reading.streams": 3}, "must be reading.tokens"),
         ({"reading.promote_after": 0}, "must be at least 1"),
+        ({"reading.graduates": 1.5}, "graduates must lie in 0..1"),
         ({"reading.facts": [0, 1]}, "two numbers above 0"),
         ({"memory": "linear_attention", "memory_options": {"heads": 2}}, "how strongly it writes: --reading.write_pen"),
         ({"memory": "gru", "memory_options.heads": 2}, "babilong sets heads, closing for delta_net, which gru does"),

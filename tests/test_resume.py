@@ -49,7 +49,7 @@ RECIPES = {
         "reading.tokens": 128,
         "reading.piece": 64,
         "reading.segment": 32,
-        "reading.segments": [0, 1, 2],
+        "reading.segments": [1, 2],
         "reading.promote_at": 0,
         "reading.window": 2,
         "reading.document": 3,

@@ -44,10 +44,14 @@ class QuestionsOptions(LearningOptions):
     Args:
         tokens: tokens of an update, all documents together.
         segment: tokens of a segment.
-        segments: how many a document has, stage by stage; 0 stands for one of facts alone.
+        facts_alone: how many segments a document has, stage by stage, of those of facts without prose, which come
+            first.
+        segments: how many a document has, stage by stage, of those with prose.
         promote_at: the share of questions answered that earns the next stage, each task by itself.
         window: over how many updates.
         promote_after: the most updates of a stage, for tasks that are too hard to earn the next; null sets no bound.
+        graduates: the most of updates that tasks past the last stage get, as long as there are others: the lower, the
+            more is learnt of what is hard.
         piece: tokens of a stream between updates, which gradients flow through; of tasks past the last stage
             every second update reads on in the streams, the others documents of all stages.
         document: how many pieces a document in a stream has on average.
@@ -68,10 +72,12 @@ class QuestionsOptions(LearningOptions):
     streams: int = 8
     tokens: int = 8192
     segment: int = 128
-    segments: list[int] = field(default_factory=lambda: [0, 1, 2, 4, 8, 16, 32])
+    facts_alone: list[int] = field(default_factory=lambda: [1])
+    segments: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32])
     promote_at: float = 0.97
     window: int = 10
     promote_after: int | None = None
+    graduates: float = 0.5
     piece: int = 1024
     document: float = 64.0
     facts: list[float] = field(default_factory=lambda: [0.003, 2.0])
@@ -84,11 +90,13 @@ class QuestionsOptions(LearningOptions):
         super().__post_init__()
         for name in ("tokens", "segment", "window", "piece"):
             require(getattr(self, name) >= 1, f"reading.{name} must be at least 1, got {getattr(self, name)}")
-        whole = len(self.segments) > 0 and min(self.segments) >= 0 and sorted(self.segments) == self.segments
-        require(whole, f"reading.segments must be numbers that grow, such as [0,1,2,4], got {self.segments}")
-        longest = max(self.segments) * self.segment
+        for name in ("facts_alone", "segments"):
+            counts = getattr(self, name)
+            grow = min(counts, default=1) >= 1 and sorted(counts) == counts
+            require(grow, f"reading.{name} must be numbers from 1 that grow, such as [1,2,4], got {counts}")
+        require(len(self.lengths) > 0, "reading.facts_alone and reading.segments name no stage: give one, such as [1]")
+        longest = max(self.lengths)
         require(longest <= self.tokens, f"reading.tokens must hold the longest documents, of {longest} tokens")
-        require(0 <= self.promote_at <= 1, f"reading.promote_at must lie in 0..1, got {self.promote_at}")
         bound = self.promote_after
         require(bound is None or bound >= 1, f"reading.promote_after must be at least 1, or null, got {bound}")
         fits = self.streams * self.piece == self.tokens
@@ -96,9 +104,14 @@ class QuestionsOptions(LearningOptions):
         require(1 <= self.document < math.inf, f"reading.document must be at least 1, and finite, got {self.document}")
         rates = len(self.facts) == 2 and 0 < self.facts[0] <= self.facts[1] < math.inf
         require(rates, f"reading.facts must be two numbers above 0, from and to, got {self.facts}")
-        for name in ("decoys", "false_answers"):
+        for name in ("promote_at", "graduates", "decoys", "false_answers"):
             require(0 <= getattr(self, name) <= 1, f"reading.{name} must lie in 0..1, got {getattr(self, name)}")
         require(self.write_penalty >= 0, f"reading.write_penalty must not be negative, got {self.write_penalty}")
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of a document, stage by stage."""
+        return [count * self.segment for count in (*self.facts_alone, *self.segments)]
 
 
 @dataclass
