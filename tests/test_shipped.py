@@ -3,11 +3,13 @@
 import json
 from itertools import product
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from recurra import agents
 from recurra.agents import Reader, shipped
+from recurra.envs.documents.babilong import TASKS
 from recurra.recipes import cli
 
 
@@ -63,6 +65,28 @@ def test_the_reader_of_five_tasks_knows_where_things_were_dropped():
         )
         *_, state = reader.stream([story.encode()])
         assert reader.ask([f"Where is the {thing}?"], state) == ["kitchen"], story
+
+
+def test_the_reader_of_five_tasks_does_not_lean_on_answers_that_it_has_read():
+    """Wrong answers along the story cost them nothing."""
+    reader, asked = agents.load("babilong-five"), 60
+    undisturbed = misled = 0
+    for seed in range(asked):
+        rng = Random(seed)
+        story, told, question = TASKS["qa3"](rng), [], None
+        while len(story.facts) < 30 or question is None:
+            before = len(story.facts)
+            story.happen()
+            told += story.facts[before:]
+            question = story.ask()
+            if question is not None and rng.random() < 0.5:
+                wrong = rng.choice([room for room in story.labels if room != question.answer])
+                told.append(f"{question.text} {wrong}.")
+        for text, disturbed in ((" ".join(story.facts), False), (" ".join(told), True)):
+            *_, state = reader.stream([text.encode()])
+            right = reader.ask([question.text], state) == [question.answer]
+            misled, undisturbed = misled + right * disturbed, undisturbed + right * (not disturbed)
+    assert misled >= undisturbed - asked // 10
 
 
 @pytest.mark.parametrize("name", [name for name in shipped.names() if name.startswith("bottleneck-")])
