@@ -170,5 +170,25 @@ def test_replay_repeats_what_is_random():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_replay_repeats_the_precision(kind):
+    """Gradients are asked for outside of autocast, as Lightning does."""
+    memory, x, seen = make(kind, replay=True).float(), torch.randn(2, 3 * SEGMENT, DIM), []
+    linear = next(module for module in memory.modules() if isinstance(module, torch.nn.Linear))
+    linear.register_forward_hook(lambda module, given, y: seen.append(y.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = memory(x)
+    once = len(seen)
+    y.float().square().sum().backward()
+    assert seen == [torch.bfloat16] * (2 * once)
+
+
+def test_replay_has_no_second_derivatives():
+    memory, x = make("armt", replay=True), torch.randn(1, 2 * SEGMENT, DIM, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(memory(x)[0].square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.square().sum().backward()
+
+
 def test_the_command_line_builds_it_with_options():
     assert build("rmt", DIM, horizon=2, replay=True).gradients == (2, True)

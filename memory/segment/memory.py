@@ -42,7 +42,8 @@ class SegmentMemory(Memory):
         x, state = self.begin(x, state, first, present)
         y, state = read_parts(
             self._read, x, state, self.initial_state(1, device=x.device, dtype=state.open[0].keys.dtype),
-            first=first, present=present, segment=self.segment, gradients=self.gradients, together=self._together(x),
+            first=first, present=present, segment=self.segment, gradients=self.gradients,
+            learnt=list(self.parameters()), together=self._together(x),
         )  # fmt: skip
         return hide(y, present), state
 

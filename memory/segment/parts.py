@@ -6,17 +6,18 @@ tokens at once and all streams side by side: tokens stand close together, beside
 step of streams that stand at different places is a pass of one token each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from recurra.errors import UserError
 from recurra.kernels.chunks import Grid, gather, grid, scatter
 from recurra.memory import state as states
+from recurra.memory.segment.replay import replay
 
 
 class SegmentState(NamedTuple):
@@ -76,6 +77,7 @@ class Gradients(NamedTuple):
             which gradients flow. None: through all of them.
         replay: read each segment again in the backward pass instead of keeping what it computed, memory replay
             back-propagation (Wu et al. 2020, Memformer, arXiv 2010.06891): the same gradients, one more reading.
+            They have no gradients of their own.
     """
 
     horizon: int | None = None
@@ -183,6 +185,7 @@ def read_parts(
     present: Tensor | None,
     segment: int,
     gradients: Gradients,
+    learnt: Sequence[Tensor],
     together: Callable[..., Any] | None = None,
 ) -> tuple[Tensor, SegmentState]:
     """Read a piece part by part: the recurrence of every segment memory.
@@ -196,11 +199,13 @@ def read_parts(
         present: see there.
         segment: tokens of a segment.
         gradients: how they go back.
+        learnt: the parameters that a part is read with.
         together: reads all parts that begin anew at once, of a memory that is layers' memories: see `Diagonals.read`.
     """
     layout = lay(x, state.position, first, present, segment)
     memory, held = state.memory, state.open
-    run = replayed if gradients.replay and torch.is_grad_enabled() else _now
+    replaying = gradients.replay and torch.is_grad_enabled()
+    run: Read = partial(replayed, read, learnt) if replaying else read
     outputs: list[Tensor] = []
     ahead: list[Any] = []  # what stays open of parts that are read already
 
@@ -224,16 +229,12 @@ def read_parts(
             memory = enter(index, memory, fresh.memory)
             y, after = part.x, None
             if part.x.shape[1]:
-                y, memory, after = run(read, part, memory, None if part.anew else held)
+                y, memory, after = run(part, memory, None if part.anew else held)
             outputs.append(y)
         if layout.flags[index][1]:
             held = states.reset(held, layout.ends[index], fresh.open if after is None else after)
     y = layout.join(outputs, x.shape[1]) if outputs else torch.zeros_like(x)
     return y, SegmentState(memory, held, layout.grid.position)
-
-
-def _now(read: Read, part: Part, memory: Any, held: Any) -> tuple[Tensor, Any, Any]:
-    return read(part, memory, held)
 
 
 def cut(handed: Any, left: Tensor, horizon: int) -> Any:
@@ -244,14 +245,13 @@ def cut(handed: Any, left: Tensor, horizon: int) -> Any:
     return detached if bool(far.all()) else states.reset(handed, far, detached)
 
 
-def replayed(read: Read, part: Part, memory: Any, held: Any) -> tuple[Tensor, Any, Any]:
+def replayed(read: Read, learnt: Sequence[Tensor], part: Part, memory: Any, held: Any) -> tuple[Tensor, Any, Any]:
     """Read a part and keep only what goes in; the backward pass reads it again."""
-    given = (memory, () if held is None else held)
 
-    def again(x: Tensor, *tensors: Tensor) -> tuple[Tensor, Any, Any]:
-        remaining = iter(tensors)
-        memory, opened = states.transform(lambda field: next(remaining), given)
-        return read(part._replace(x=x), memory, None if held is None else opened)
+    def again(given: Any) -> tuple[Tensor, Any, Any]:
+        x, memory, opened = given
+        y, memory, after = read(part._replace(x=x), memory, None if held is None else opened)
+        return y, memory, () if after is None else after
 
-    tensors = [tensor for _, tensor in states.fields(given)]
-    return checkpoint(again, part.x, *tensors, use_reentrant=False)
+    y, memory, after = replay(again, (part.x, memory, () if held is None else held), learnt)
+    return y, memory, after or None
