@@ -304,7 +304,8 @@ def test_killed_after_the_last_checkpoint(whole: dict[str, Path], tmp_path: Path
     first = json.loads((whole["tmaze"] / "result.json").read_text())
     assert {**result, "run": ""}.keys() == first.keys()
     assert all(result[name] == first[name] for name in ("metrics", "steps"))
-    assert result["seconds"] == pytest.approx(first["seconds"], abs=0.1)
+    checkpoint = torch.load(whole["tmaze"] / "last.ckpt", weights_only=True)
+    assert result["seconds"] >= round(checkpoint["metrics"]["seconds"], 3) > 0  # those before it was killed, too
     same(run, whole["tmaze"])
 
 
