@@ -332,6 +332,8 @@ class Reader(OnHub, nn.Module):
     def check(self, questions: list[str]) -> list[list[int]]:
         """Give the tokens of questions, each after a full stop: a document may end in the midst of a sentence.
 
+        A space before it keeps it apart from one that the document ends with: ".." is nothing that texts have.
+
         Raises:
             UserError: if there are questions and the reader was not trained to answer; or one is empty, no text, or
                 longer than `LONGEST_QUESTION` tokens. It may span segments of a segment memory, as documents do.
@@ -344,7 +346,7 @@ class Reader(OnHub, nn.Module):
             if not question:
                 raise UserError("a question is empty")
             try:
-                asked.append(self.tokens.encode(f". {question}".encode(errors="surrogateescape")))
+                asked.append(self.tokens.encode(f" . {question}".encode(errors="surrogateescape")))
             except NotText as error:
                 raise UserError(f"the question {said!r} is no UTF-8 text: write it anew") from error
             if len(asked[-1]) > LONGEST_QUESTION:

@@ -26,7 +26,7 @@ def test_blocks_give_the_gradient_of_the_whole_reading(memory, options, monkeypa
 
     embedded = []
     handle = reader.embedding.register_forward_hook(lambda *given: embedded.append(given[2]) or given[2].retain_grad())
-    said = f". {question}".encode(), f" {found.answer}.".encode()
+    said = f" . {question}".encode(), f" {found.answer}.".encode()
     tokens = torch.tensor([list(TEXT + said[0] + said[1])])
     foretold = torch.zeros_like(tokens, dtype=torch.bool)
     foretold[:, -len(said[1]) :] = True
