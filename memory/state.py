@@ -152,17 +152,18 @@ def load(path: str | os.PathLike[str], like: State, *, of: str | None = None) ->
     except SafetensorError as error:
         raise UserError(f"{path} is damaged or no safetensors file: {error}; make it anew") from error
     expected = dict(fields(like))
-    if found.keys() != expected.keys():
-        raise UserError(
-            f"{path} is the state of another memory: it holds {sorted(found)}, this memory keeps {sorted(expected)}"
-        )
+    other = f"{path} is the state of another memory, use that one"
+    if unlike := found.keys() ^ expected.keys():
+        name = min(unlike)
+        detail = f"it has no {name}" if name in expected else f"it has {name}, this one does not"
+        raise UserError(f"{other}: {detail}")
     for name, tensor in expected.items():
         given = found[name]
         fits = given.dim() == tensor.dim() and of_sizes(given.shape[1:], tensor.shape[1:])
         if not fits or given.dtype != tensor.dtype:
             raise UserError(
-                f"{path} is the state of another memory: {name} is {given.dtype} {tuple(given.shape[1:])} a stream, "
-                f"this memory keeps {tensor.dtype} {tuple(tensor.shape[1:])}"
+                f"{other}: {name} is {given.dtype} {tuple(given.shape[1:])} a stream, "
+                f"this one keeps {tensor.dtype} {tuple(tensor.shape[1:])}"
             )
     if of is not None and header.get("of", of) != of:
         raise UserError(f"{path} is the state of another model, though of the same form: use that one")

@@ -218,19 +218,19 @@ BROKEN = {
     ),
     "another memory's": (
         lambda path: states.save(build("gru", 8).initial_state(1), path),
-        r"state of another memory: it holds \['hidden'\], this memory keeps \['flag', ",
+        "state of another memory, use that one: it has no flag$",
     ),
     "a field more": (
         lambda path: save_file(fields_of(outer(), extra=torch.zeros(3)), path, HEADER),
-        "state of another memory: it holds .*extra",
+        "state of another memory, use that one: it has extra, this one does not",
     ),
     "another shape": (
         lambda path: save_file(fields_of(outer(), **{"layers.0.matrix": torch.zeros(3, 2, 6)}), path, HEADER),
-        r"layers.0.matrix is torch.float32 \(2, 6\) a stream, this memory keeps torch.float32 \(2, 5\)",
+        r"layers.0.matrix is torch.float32 \(2, 6\) a stream, this one keeps torch.float32 \(2, 5\)",
     ),
     "another rank": (
         lambda path: save_file(fields_of(outer(), flag=torch.zeros(3, 1, dtype=torch.bool)), path, HEADER),
-        r"flag is torch.bool \(1,\) a stream, this memory keeps torch.bool \(\)",
+        r"flag is torch.bool \(1,\) a stream, this one keeps torch.bool \(\)",
     ),
     "no streams": (
         lambda path: save_file(fields_of(outer(), flag=torch.tensor(True)), path, HEADER),
@@ -238,7 +238,7 @@ BROKEN = {
     ),
     "another dtype": (
         lambda path: save_file(fields_of(outer(), **{"layers.1.position": torch.zeros(3)}), path, HEADER),
-        r"layers.1.position is torch.float32 \(\) a stream, this memory keeps torch.int64 \(\)",
+        r"layers.1.position is torch.float32 \(\) a stream, this one keeps torch.int64 \(\)",
     ),
     "of several batches": (
         lambda path: save_file(fields_of(outer(), flag=torch.zeros(2, dtype=torch.bool)), path, HEADER),
