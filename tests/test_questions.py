@@ -463,8 +463,7 @@ def test_lengths_are_counted_by_gpt2_s_own_vocabulary_where_it_is_at_hand(run, t
     assert count == pytest.approx(20_000, rel=0.03)
     options = {"length": "2k", "gpt2": str(path)}
     (row,) = evaluate(run, env={"task": "qa1", **options}, episodes=2)["rows"]
-    rounding = 0.001 * row["tokens_per_second"]
-    assert row["tokens_per_second"] * row["seconds"] == pytest.approx(4000, rel=0.02, abs=rounding)
+    assert row["tokens_per_second"] * row["seconds"] == pytest.approx(4000, rel=0.02)
     with pytest.raises(FileNotFoundError, match="no such tokenizer file"):
         evaluate(run, env={"task": "qa1", **options, "gpt2": str(tmp_path / "none.json")}, episodes=2)
 
@@ -474,8 +473,7 @@ def test_speed_is_of_what_was_read(run):
     (row,) = evaluate(run, env={"length": "0"}, episodes=3)["rows"]
     task = Babilong("qa1", expand("text:test"), length=0)
     read = sum(len(" ".join(task.document(number).facts)) for number in range(3)) / CHARACTERS_PER_TOKEN
-    rounding = 0.001 * row["tokens_per_second"]
-    assert row["tokens_per_second"] * row["seconds"] == pytest.approx(read, rel=0.05, abs=rounding)
+    assert row["tokens_per_second"] * row["seconds"] == pytest.approx(read, rel=0.05)
 
 
 def test_what_evaluation_judges_is_what_the_reader_says(run):

@@ -2,13 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recurra.memory.base import Memory, hide
-from recurra.memory.segment.parts import Gradients, Part, SegmentState, read_parts, read_token
+from recurra.memory.segment.parts import Gradients, Part, Read, SegmentState, read_parts, read_token
+from recurra.memory.segment.replay import replayed
 
 
 class SegmentMemory(Memory):
@@ -40,10 +42,12 @@ class SegmentMemory(Memory):
     ) -> tuple[Tensor, SegmentState]:
         """Read a piece: see `Memory.forward`."""
         x, state = self.begin(x, state, first, present)
+        replaying = self.gradients.replay and torch.is_grad_enabled()
+        read: Read = partial(replayed, self._read, list(self.parameters())) if replaying else self._read
         y, state = read_parts(
-            self._read, x, state, self.initial_state(1, device=x.device, dtype=state.open[0].keys.dtype),
-            first=first, present=present, segment=self.segment, gradients=self.gradients,
-            learnt=list(self.parameters()), together=self._together(x),
+            read, x, state, self.initial_state(1, device=x.device, dtype=state.open[0].keys.dtype),
+            first=first, present=present, segment=self.segment, horizon=self.gradients.horizon,
+            together=self._together(x),
         )  # fmt: skip
         return hide(y, present), state
 

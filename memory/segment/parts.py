@@ -6,8 +6,7 @@ tokens at once and all streams side by side: tokens stand close together, beside
 step of streams that stand at different places is a pass of one token each.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +16,6 @@ from torch.nn import functional
 from recurra.errors import UserError
 from recurra.kernels.chunks import Grid, gather, grid, scatter
 from recurra.memory import state as states
-from recurra.memory.segment.replay import replay
 
 
 class SegmentState(NamedTuple):
@@ -184,8 +182,7 @@ def read_parts(
     first: Tensor | None,
     present: Tensor | None,
     segment: int,
-    gradients: Gradients,
-    learnt: Sequence[Tensor],
+    horizon: int | None,
     together: Callable[..., Any] | None = None,
 ) -> tuple[Tensor, SegmentState]:
     """Read a piece part by part: the recurrence of every segment memory.
@@ -198,14 +195,11 @@ def read_parts(
         first: see `recurra.memory.Memory.forward`.
         present: see there.
         segment: tokens of a segment.
-        gradients: how they go back.
-        learnt: the parameters that a part is read with.
+        horizon: see `Gradients`.
         together: reads all parts that begin anew at once, of a memory that is layers' memories: see `Diagonals.read`.
     """
     layout = lay(x, state.position, first, present, segment)
     memory, held = state.memory, state.open
-    replaying = gradients.replay and torch.is_grad_enabled()
-    run: Read = partial(replayed, read, learnt) if replaying else read
     outputs: list[Tensor] = []
     ahead: list[Any] = []  # what stays open of parts that are read already
 
@@ -213,7 +207,7 @@ def read_parts(
         """Give what part ``index`` is handed, of one stream's fresh state ``anew``."""
         if layout.flags[index][0]:
             handed = states.reset(handed, layout.resets[index], anew)
-        return handed if gradients.horizon is None else cut(handed, layout.left[index], gradients.horizon)
+        return handed if horizon is None else cut(handed, layout.left[index], horizon)
 
     for index, part in enumerate(layout.parts):
         held = enter(index, held, fresh.open)
@@ -229,7 +223,7 @@ def read_parts(
             memory = enter(index, memory, fresh.memory)
             y, after = part.x, None
             if part.x.shape[1]:
-                y, memory, after = run(part, memory, None if part.anew else held)
+                y, memory, after = read(part, memory, None if part.anew else held)
             outputs.append(y)
         if layout.flags[index][1]:
             held = states.reset(held, layout.ends[index], fresh.open if after is None else after)
@@ -243,15 +237,3 @@ def cut(handed: Any, left: Tensor, horizon: int) -> Any:
     detached = states.detach(handed)
     # Where it ends for all of them, nothing stays behind to be gone through backwards.
     return detached if bool(far.all()) else states.reset(handed, far, detached)
-
-
-def replayed(read: Read, learnt: Sequence[Tensor], part: Part, memory: Any, held: Any) -> tuple[Tensor, Any, Any]:
-    """Read a part and keep only what goes in; the backward pass reads it again."""
-
-    def again(given: Any) -> tuple[Tensor, Any, Any]:
-        x, memory, opened = given
-        y, memory, after = read(part._replace(x=x), memory, None if held is None else opened)
-        return y, memory, () if after is None else after
-
-    y, memory, after = replay(again, (part.x, memory, () if held is None else held), learnt)
-    return y, memory, after or None

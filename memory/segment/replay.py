@@ -13,6 +13,19 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from recurra.memory import state as states
+from recurra.memory.segment.parts import Part, Read
+
+
+def replayed(read: Read, parameters: Sequence[Tensor], part: Part, memory: Any, held: Any) -> tuple[Tensor, Any, Any]:
+    """Read a part with parameters and keep only what goes in; the backward pass reads it again."""
+
+    def again(given: Any) -> tuple[Tensor, Any, Any]:
+        x, memory, opened = given
+        y, memory, after = read(part._replace(x=x), memory, None if held is None else opened)
+        return y, memory, () if after is None else after
+
+    y, memory, after = replay(again, (part.x, memory, () if held is None else held), parameters)
+    return y, memory, after or None
 
 
 def replay(function: Callable[[Any], Any], given: Any, parameters: Sequence[Tensor]) -> Any:
@@ -77,6 +90,9 @@ class _Replay(torch.autograd.Function):
             (end, slope) for end, slope in zip(found, slopes, strict=True) if slope is not None and end.requires_grad
         ]
         wanted = [tensor for tensor, slope in zip(begins, needed, strict=True) if slope]
-        ys, weights = zip(*ends, strict=True) if ends else ((), ())
-        back = iter(torch.autograd.grad(ys, wanted, weights, allow_unused=True) if ends else [None] * len(wanted))
-        return None, None, None, *(next(back) if slope else None for slope in needed)
+        back: Sequence[Tensor | None] = [None] * len(wanted)
+        if ends:
+            ys, weights = zip(*ends, strict=True)
+            back = torch.autograd.grad(ys, wanted, weights, allow_unused=True)
+        remaining = iter(back)
+        return None, None, None, *(next(remaining) if slope else None for slope in needed)
