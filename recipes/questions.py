@@ -114,7 +114,7 @@ class Questions(Learning):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Learn from documents of the stage, or from the next piece of each stream."""
         stage = self.stages.draw_stage(Random(f"{self.seed}/{self.done}/stage"))
-        graduated = stage == len(self.options.lengths)
+        graduated = stage == self.stages.end
         self.turns += graduated
         streaming = graduated and self.turns % 2 == 1
         tasks, rows = self._pieces() if streaming else self._documents(stage)
@@ -175,7 +175,7 @@ class Questions(Learning):
         """
         rng = Random(f"{self.seed}/{self.done}/{stage}")
         lengths = self.options.lengths
-        graduated = stage == len(lengths)
+        graduated = stage == self.stages.end
         drawn = rng.randrange(len(lengths)) if graduated else stage
         facts_alone = drawn < len(self.options.facts_alone)
         length = rng.choice(lengths) if graduated and facts_alone else lengths[drawn]

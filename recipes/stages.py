@@ -59,9 +59,14 @@ class Stages:
         return float(np.mean([standing.stage for standing in self.standing.values()]))
 
     @property
+    def end(self) -> int:
+        """The stage of tasks that have passed the last."""
+        return len(self.options.lengths)
+
+    @property
     def graduates(self) -> list[str]:
         """The tasks that have passed the last stage."""
-        return self.at(len(self.options.lengths))
+        return self.at(self.end)
 
     def at(self, stage: int) -> list[str]:
         """Give the tasks at a stage."""
@@ -74,15 +79,15 @@ class Stages:
         the more.
         """
         stages = [standing.stage for standing in self.standing.values()]
-        left = [stage for stage in stages if stage < len(self.options.lengths)]
+        left = [stage for stage in stages if stage < self.end]
         if not left or rng.random() < min(self.options.graduates, 1 - len(left) / len(stages)):
-            return len(self.options.lengths)
+            return self.end
         return rng.choice(left)
 
     def draw_task(self, rng: Random, stage: int) -> str:
         """Draw a task at a stage; past the last, the likelier the more of its questions are answered wrong."""
         tasks = self.at(stage)
-        if stage < len(self.options.lengths):
+        if stage < self.end:
             return rng.choice(tasks)
         return rng.choices(tasks, [self.standing[task].need for task in tasks])[0]
 
@@ -90,7 +95,7 @@ class Stages:
         """Take in what share of an update's questions was answered; say whether the task goes on to the next stage."""
         standing = self.standing[task]
         standing.shares.append(share)
-        if standing.stage == len(self.options.lengths):
+        if standing.stage == self.end:
             return False
         standing.updates += 1
         reached = float(np.mean(standing.shares))
